@@ -11,6 +11,7 @@
 --!include functions/common/timeline.sql
 --!include functions/common/system_identifier.sql
 --!include functions/common/limit_idle.sql
+--!include functions/common/limit_transaction.sql
 --!include functions/common/require_durable_commit.sql
 --!include functions/common/may_notify.sql
 --!include functions/common/add_event.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e4ca24bde6a369d287f341bf95a8de35451182af
+--! Hash: sha1:b3c3867617214be2cf12de0c91e9aabdf324fd92
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -1161,6 +1161,39 @@ comment on function mooring_internal.limit_idle(interval) is
   'Lets the server end the current transaction when its session idles in it for longer than this '
   '(null: setting.placement_lock_timeout).';
 --! EndIncluded functions/common/limit_idle.sql
+--! Included functions/common/limit_transaction.sql
+-- Ends the current transaction when it is not over within `patience`, in a long statement too.
+-- With transaction_timeout (PostgreSQL 17) that is counted from this call, and a later call counts
+-- again. Before, each later statement has so long, which a session that cannot speak any more
+-- sends none of. A shorter limit of the session's own stays: the first call remembers it until the
+-- transaction ends.
+create or replace function mooring_internal.limit_transaction(patience interval) returns void
+  language plpgsql volatile
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  has_one constant boolean := current_setting('server_version_num')::int >= 170000;
+  limiting constant text :=
+    case when has_one then 'transaction_timeout' else 'statement_timeout' end;
+  own text := coalesce(
+    nullif(current_setting('mooring.own_limit', true), ''), current_setting(limiting));
+  own_left interval := nullif(own::interval, interval '0')
+    - case when has_one then clock_timestamp() - now() else interval '0' end;
+begin
+  perform set_config('mooring.own_limit', own, true);
+  -- a timer that runs is set anew only after it was switched off
+  perform set_config(limiting, '0', true);
+  perform set_config(
+    limiting,
+    greatest(1, mooring_internal.milliseconds(
+      least(own_left, limit_transaction.patience)))::text,
+    true);
+end;
+$$;
+comment on function mooring_internal.limit_transaction(interval) is
+  'Lets the server end the current transaction when it is not over within this; before PostgreSQL '
+  '17 each of its later statements.';
+--! EndIncluded functions/common/limit_transaction.sql
 --! Included functions/common/require_durable_commit.sql
 -- An order to an agent must survive a crash, whatever synchronous_commit the session prefers.
 -- If it did not, the server would give the same id and epoch to another owner after the crash.
@@ -5875,8 +5908,9 @@ comment on function mooring_internal.mend_assignments() is
 -- It passes MOORING_ASSIGNMENT_ID and MOORING_EPOCH from its environment.
 -- It raises MR005 unless the caller still owns the assignment under that epoch. Otherwise it holds
 -- that fact until the transaction ends, because a change of the epoch waits for its row lock.
--- A zombie cannot stop the failover for ever: its transaction may idle only for the rest of the
--- lease, then the server ends it. Until then reap() leaves the row alone and names this pid.
+-- A zombie cannot stop the failover for ever: its transaction may idle or run a statement only for
+-- the rest of the lease, then the server ends it. Until then reap() leaves the row alone and names
+-- this pid. A healthy workload that needs longer calls it again, because its lease goes on.
 -- locks: assignment (key share)
 create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void
   language plpgsql volatile security definer
@@ -5907,6 +5941,7 @@ begin
       hint = 'Another instance runs or will run. Stop without writing anything.';
   end if;
   perform mooring_internal.limit_idle(remaining);
+  perform mooring_internal.limit_transaction(remaining);
 end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is

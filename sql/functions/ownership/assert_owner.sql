@@ -2,8 +2,9 @@
 -- It passes MOORING_ASSIGNMENT_ID and MOORING_EPOCH from its environment.
 -- It raises MR005 unless the caller still owns the assignment under that epoch. Otherwise it holds
 -- that fact until the transaction ends, because a change of the epoch waits for its row lock.
--- A zombie cannot stop the failover for ever: its transaction may idle only for the rest of the
--- lease, then the server ends it. Until then reap() leaves the row alone and names this pid.
+-- A zombie cannot stop the failover for ever: its transaction may idle or run a statement only for
+-- the rest of the lease, then the server ends it. Until then reap() leaves the row alone and names
+-- this pid. A healthy workload that needs longer calls it again, because its lease goes on.
 -- locks: assignment (key share)
 create or replace function mooring.assert_owner(assignment bigint, epoch bigint) returns void
   language plpgsql volatile security definer
@@ -34,6 +35,7 @@ begin
       hint = 'Another instance runs or will run. Stop without writing anything.';
   end if;
   perform mooring_internal.limit_idle(remaining);
+  perform mooring_internal.limit_transaction(remaining);
 end;
 $$;
 comment on function mooring.assert_owner(bigint, bigint) is

@@ -29,6 +29,48 @@ story('the owner passes, and may sit idle only for what is left of its lease', a
   t.ok(Number(idle!.ms) > 0 && Number(idle!.ms) <= 7000, `${idle!.ms} ms`)
 })
 
+story("a shorter limit of the session's own stays", async (t, sql) => {
+  const { row } = await owned(sql)
+  const name = await timeLimit(sql)
+  await sql`select set_config(${name}, '5 s', true)`
+  await assertOwner(sql, row)
+  await assertOwner(sql, row)
+  const [limit] = await sql<{ fits: boolean }[]>`
+    select current_setting(${name})::interval between '1 ms' and '5 s' as fits`
+  t.equal(limit!.fits, true)
+})
+
+/** What bounds a statement: of this server the transaction's timeout, or each statement's. */
+const timeLimit = async (sql: ISql) =>
+  (
+    await sql<{ name: string }[]>`
+      select max(name) as name
+        from pg_settings
+       where name in ('transaction_timeout', 'statement_timeout')`
+  )[0]!.name
+
+story('its transaction lasts for what is left, and each call counts again', async (t, sql) => {
+  const { host, row } = await owned(sql)
+  const name = await timeLimit(sql)
+  const limit = async () =>
+    Number(
+      (
+        await sql<{ ms: number }[]>`
+          select extract(epoch from current_setting(${name})::interval) * 1000 as ms`
+      )[0]!.ms,
+    )
+  await age(sql, 'host-a', '5 seconds ago')
+  await sql.savepoint(async (sql) => {
+    await assertOwner(sql, row)
+  })
+  const first = await limit()
+  t.ok(first > 0 && first <= 7000, `${first} ms`)
+  await beat(sql, host)
+  await assertOwner(sql, row)
+  const second = await limit()
+  t.ok(second > first, `${second} ms after ${first} ms`)
+})
+
 story('every other process is rejected: old epoch, lease ended, freed, unknown', async (t, sql) => {
   const { row } = await owned(sql)
   const no = { code: 'MR005', hint: /stop without writing/i }
@@ -117,8 +159,27 @@ void t.test('a zombie that was cut off in the middle cannot stop the failover', 
   t.same([...(await pg.sql`select * from public.outcome`)], [], 'and what it wrote is undone')
 })
 
+void t.test('a zombie in the middle of a long statement cannot stop it either', async (t) => {
+  const pg = await testDatabase(t)
+  const zombie = pg.client()
+  const { row } = await owned(pg.sql)
+  await nobodyTicks(pg.sql)
+  await zombie`begin`
+  await age(pg.sql, 'host-a', '8 seconds ago')
+  await t.rejects(
+    zombie.unsafe(
+      `
+        select mooring.assert_owner(${row.id}, ${row.epoch});
+        select pg_sleep(600)`,
+    ),
+    'the server ends it with its lease',
+  )
+  await age(pg.sql, 'host-a', '1 minute ago')
+  t.match([...(await pg.sql`select id from mooring.reap()`)], [{ id: row.id }])
+})
+
 void t.test(
-  'without the idle limit the zombie holds the failover up for as long as it lives',
+  'without its limits the zombie holds the failover up for as long as it lives',
   async (t) => {
     const pg = await testDatabase(t)
     const zombie = pg.client()
@@ -130,7 +191,8 @@ void t.test(
     await zombie.unsafe(
       `
         select mooring.assert_owner(${row.id}, ${row.epoch});
-        set local idle_in_transaction_session_timeout = 0`,
+        set local idle_in_transaction_session_timeout = 0;
+        set local ${await timeLimit(pg.sql)} = 0`,
     )
     await age(pg.sql, 'host-a', '1 hour ago')
     t.same([...(await pg.sql`select * from mooring.reap()`)], [])
