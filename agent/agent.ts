@@ -103,6 +103,12 @@ export function createAgent(
           { event: 'workloads_run_as_root' },
           'workloads run as root: each can read and do what this agent can',
         )
+      if (config.trust === null && !config.allowExec)
+        log.warn(
+          { event: 'runs_nothing' },
+          'this agent trusts no package and runs no command, so nothing can run here: ' +
+            "start it with --trust '^your-package@', or --allow-exec",
+        )
       const unlock = await lockFolder(folder, { handOver: config.handOver, admitted, log }, ending)
       if (unlock === null) return settle.resolve()
       const warden = await attach().catch((error: unknown) => {

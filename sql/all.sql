@@ -48,6 +48,7 @@
 --!include functions/rounds/end_worker.sql
 
 -- nodes: hosts by name
+--!include functions/nodes/agent_command.sql
 --!include functions/nodes/check_trust_pattern.sql
 --!include functions/nodes/raise_no_such_node.sql
 --!include functions/nodes/node_named.sql

@@ -18,20 +18,27 @@ export interface ApplyOptions {
 export interface ApplyQueries {
   /** Declares all of the deployments or none. */
   apply(specs: readonly DeploymentSpec[], options: ApplyOptions): Promise<AppliedRow[]>
-  /** Inserts the 21 deployments of the demo, unless the database ever had a deployment. */
-  insertDemo(): Promise<number>
+  /**
+   * Inserts the 21 deployments of the demo, unless the database ever had a deployment. The first,
+   * hello, listens on that port of loopback.
+   */
+  insertDemo(port: number): Promise<number>
 }
 
 export function createApplyQueries(sql: Sql): ApplyQueries {
   return {
     apply: (specs, options) => apply(sql, specs, options),
-    async insertDemo() {
+    async insertDemo(port) {
       // http-server looks for a free port itself, and twenty-one at once find the same one. The
       // port ' 0' passes its check for "not set", and the kernel chooses. 127.0.0.1: no open ports.
       const rows = await sql`
-        insert into mooring.deployment (package_name, package_version, args, enabled)
-        select 'http-server', '14.1.1', '["-a", "127.0.0.1", "-p", " 0"]', true
-          from generate_series(1, 21)
+        insert into mooring.deployment (name, package_name, package_version, args)
+        select case when nr = 1 then 'hello' end, 'http-server', '14.1.1',
+               case
+                 when nr = 1 then ${sql.json(['-a', '127.0.0.1', '-p', String(port)])}::jsonb
+                 else '["-a", "127.0.0.1", "-p", " 0"]'
+               end
+          from generate_series(1, 21) nr
          where (
            select pg_sequence_last_value(pg_get_serial_sequence('mooring.deployment', 'id'))
          ) is null

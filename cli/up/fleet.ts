@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { withDbAt } from '../database.js'
 import { isConnectionProblem, problemOf } from '../errors.js'
 import { createUpChild } from './child.js'
+import { freePort } from './free-port.js'
 import { markOf } from '../../host/lock-file.js'
 import type { UpLock } from './up-lock.js'
 import type { UpOutput } from './output.js'
@@ -29,6 +30,7 @@ export interface UpFleet {
 }
 
 const AGENTS = ['host-a', 'host-b']
+const DEMO_PORT = 8080
 const READ_INTERVAL_MS = 500
 const REVIVE_INTERVAL_MS = 2_000
 /** After this time the demo is inserted even while an agent is missing. */
@@ -110,9 +112,14 @@ export function createUpFleet({
       ),
     )
     if (!live && performance.now() < giveUpAt) return
-    const inserted = await withDbAt(server.url(), (db) => db.insertDemo())
+    const port = await freePort(DEMO_PORT)
+    const inserted = await withDbAt(server.url(), (db) => db.insertDemo(port))
     demo = false
-    if (inserted > 0) output.note(`demo: inserted ${inserted} deployments of http-server@14.1.1`)
+    if (inserted > 0)
+      output.note(
+        `demo: inserted ${inserted} deployments of http-server@14.1.1; ` +
+          `the first, hello, answers at http://127.0.0.1:${port}`,
+      )
   }
 
   return {

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b3c3867617214be2cf12de0c91e9aabdf324fd92
+--! Hash: sha1:d5b035e5d1670c422d39a9960b859e889e3272b3
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -2570,6 +2570,27 @@ comment on function mooring_internal.end_worker(text) is
 --! EndIncluded functions/rounds/end_worker.sql
 
 -- nodes: hosts by name
+--! Included functions/nodes/agent_command.sql
+-- The command that starts a node's agent as it was started last: what it said of itself then.
+create or replace function mooring_internal.agent_command(node text) returns text
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select concat_ws(
+      ' ',
+      'mooring agent --name ' || agent_command.node,
+      (
+        select '--trust ' || chr(39) || replace(n.trusts, chr(39), '''\''''') || chr(39)
+          from mooring.node n
+         where n.name = agent_command.node),
+      (
+        select '--allow-exec'
+          from mooring.node n
+         where n.name = agent_command.node and n.drivers @> '{exec}'));
+end;
+comment on function mooring_internal.agent_command(text) is
+  'The command that starts an agent with the options that this node had last.';
+--! EndIncluded functions/nodes/agent_command.sql
 --! Included functions/nodes/check_trust_pattern.sql
 -- A trust pattern is read twice: by Postgres in the claim and by JavaScript in the agent. It may
 -- use only what both read alike: literals, . | ( ) (?: [ ] ^ $ * + ? {m,n}, and escapes of
@@ -11458,10 +11479,12 @@ begin
       array_agg(
         format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
         order by l.name)
-        filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
+        filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full,
+      array_agg(l.name order by l.name) filter (where l.live and l.runs_nothing) as idle
     into n
     from (
       select d.name, h.beat_at, h.left_at, h.disk_free_pct,
+          d.trusts is null and not d.drivers @> '{exec}' as runs_nothing,
           coalesce(mooring_internal.node_is_live(h), false) as live
         from mooring.node d
         left join mooring.heartbeat h on h.node_id = d.id) l;
@@ -11483,10 +11506,10 @@ begin
         case
           when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@'''
           when n.silent is not null then format(
-            'start its agent: mooring agent --name %1$s; '
-            'gone for good: select mooring.forget_node(%1$L);',
-            n.first_silent)
-          when n.live = 0 then format('start its agent: mooring agent --name %s', n.first_left)
+            'start its agent: %s; gone for good: select mooring.forget_node(%L);',
+            mooring_internal.agent_command(n.first_silent), n.first_silent)
+          when n.live = 0
+            then 'start its agent: ' || mooring_internal.agent_command(n.first_left)
         end;
   return query
     select 'disks',
@@ -11502,6 +11525,21 @@ begin
           when n.full is not null
             then 'free space there, or lower the floor: '
               'update mooring.setting set disk_free_min_pct = ...;'
+        end;
+  return query
+    select 'trust',
+        case when n.idle is null then 'ok' else 'warning' end,
+        case
+          when n.idle is null then 'each live node trusts packages or runs commands'
+          else format(
+            'they trust no package and run no command, so nothing can run there: %s',
+            mooring_internal.abbreviate_list(n.idle, 5))
+        end,
+        case
+          when n.idle is not null then format(
+            'start its agent with what it may run: '
+            'mooring agent --handover --name %s --trust ''^your-package@''',
+            n.idle[1])
         end;
   select count(distinct v.version) as versions,
       string_agg(

@@ -33,10 +33,12 @@ begin
       array_agg(
         format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
         order by l.name)
-        filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full
+        filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full,
+      array_agg(l.name order by l.name) filter (where l.live and l.runs_nothing) as idle
     into n
     from (
       select d.name, h.beat_at, h.left_at, h.disk_free_pct,
+          d.trusts is null and not d.drivers @> '{exec}' as runs_nothing,
           coalesce(mooring_internal.node_is_live(h), false) as live
         from mooring.node d
         left join mooring.heartbeat h on h.node_id = d.id) l;
@@ -58,10 +60,10 @@ begin
         case
           when n.nodes = 0 then 'mooring agent --name host-a --trust ''^your-package@'''
           when n.silent is not null then format(
-            'start its agent: mooring agent --name %1$s; '
-            'gone for good: select mooring.forget_node(%1$L);',
-            n.first_silent)
-          when n.live = 0 then format('start its agent: mooring agent --name %s', n.first_left)
+            'start its agent: %s; gone for good: select mooring.forget_node(%L);',
+            mooring_internal.agent_command(n.first_silent), n.first_silent)
+          when n.live = 0
+            then 'start its agent: ' || mooring_internal.agent_command(n.first_left)
         end;
   return query
     select 'disks',
@@ -77,6 +79,21 @@ begin
           when n.full is not null
             then 'free space there, or lower the floor: '
               'update mooring.setting set disk_free_min_pct = ...;'
+        end;
+  return query
+    select 'trust',
+        case when n.idle is null then 'ok' else 'warning' end,
+        case
+          when n.idle is null then 'each live node trusts packages or runs commands'
+          else format(
+            'they trust no package and run no command, so nothing can run there: %s',
+            mooring_internal.abbreviate_list(n.idle, 5))
+        end,
+        case
+          when n.idle is not null then format(
+            'start its agent with what it may run: '
+            'mooring agent --handover --name %s --trust ''^your-package@''',
+            n.idle[1])
         end;
   select count(distinct v.version) as versions,
       string_agg(

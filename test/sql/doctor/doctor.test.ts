@@ -75,6 +75,23 @@ story('a healthy fleet: one row per check, and nothing to do', async (t, sql) =>
   )
 })
 
+story(
+  'a node is started again as it was, and one that can run nothing is told of',
+  async (t, sql) => {
+    await node(sql, { name: 'host-a', seen: '1 hour ago', trusts: "^it's@" })
+    t.match(await check(sql, 'nodes'), {
+      way_out: /mooring agent --name host-a --trust '\^it'\\''s@' --allow-exec;/,
+    })
+    t.match(await check(sql, 'trust'), { level: 'ok' })
+    await node(sql, { name: 'host-b', trusts: null, drivers: ['npm'] })
+    t.match(await check(sql, 'trust'), {
+      level: 'warning',
+      found: /nothing can run there: host-b$/,
+      way_out: /--name host-b --trust/,
+    })
+  },
+)
+
 story('for an empty database doctor says how to begin', async (t, sql) => {
   t.match(await check(sql, 'nodes'), {
     level: 'warning',
@@ -151,7 +168,7 @@ const HURTS: [string, string, string, string, RegExp, RegExp][] = [
     `update mooring.heartbeat set beat_at = beat_at - interval '1 hour' where node = 'host-b'`,
     'warning',
     /^1 of 2 live; not live: host-b \(silent for 01:00:\d\d\)$/,
-    /mooring agent --name host-b; .* mooring.forget_node\('host-b'\);/,
+    /mooring agent --name host-b --trust '\.' --allow-exec; .* mooring.forget_node\('host-b'\);/,
   ],
   [
     'every host silent',
