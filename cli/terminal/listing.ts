@@ -44,6 +44,32 @@ export async function show(listing: Listing, options: ListingOptions): Promise<v
   print(options.json ? json(rows) : rows.length > 0 ? table(rows, listing.columns) : listing.empty)
 }
 
+/** Shows a text again and again until Ctrl-C. On a terminal it is redrawn in place. */
+export async function showAgain(
+  everyMs: number,
+  read: () => Promise<string>,
+  { json: lines }: ListingOptions,
+): Promise<void> {
+  const stopped = stopSignal()
+  const screen = !lines && process.stdout.isTTY === true ? createScreen(process.stdout) : null
+  const patience = createPatience()
+  try {
+    while (!stopped.aborted) {
+      try {
+        const text = await read()
+        patience.answered()
+        if (screen) screen.draw(fitting(text.split('\n'), process.stdout.rows))
+        else print(text)
+      } catch (error) {
+        patience.bear(error)
+      }
+      await pause(everyMs, undefined, { signal: stopped }).catch(() => {})
+    }
+  } finally {
+    screen?.close()
+  }
+}
+
 async function watch(
   { read, key, columns, changesByItself = [], empty }: Listing,
   options: ListingOptions,

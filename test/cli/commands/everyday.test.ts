@@ -80,6 +80,18 @@ t.test('Y CLI: get: deployments with what runs of them, by name, id and label', 
   )
 })
 
+t.test('status --watch shows the fleet until it is told to end', async (t) => {
+  const { start, sql } = await fleet(t)
+  const watching = start('status', '--watch', '--json')
+  await watching.said('"nodes"')
+  await sql`update mooring.node set enabled = false where name = 'host-b'`
+  await watching.said('DISABLED')
+  watching.kill('SIGINT')
+  t.equal((await watching.exited).code, 0)
+  for (const line of watching.stdout().trim().split('\n'))
+    t.hasProps(JSON.parse(line) as object, ['fleet', 'nodes', 'failing', 'unplaced', 'drains'])
+})
+
 t.test('words of other tools are understood where their meaning is plain', async (t) => {
   const { run, parsed, sql } = await fleet(t)
   t.match(await run('get', 'dep', '-q'), { code: 0, stdout: 'web\nwatch\nodd\n' })
