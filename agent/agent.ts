@@ -19,6 +19,7 @@ import { type NodeDescription } from './rows.js'
 import { lockFolder } from './folder-lock.js'
 import { ownerMark } from '../state-folder/process-files.js'
 import { readLastSession, writeLastSession } from '../state-folder/session-file.js'
+import { requireOwnFolder } from '../host/users.js'
 import { sleep } from '../host/waiting.js'
 import { register } from './session/register.js'
 import { createBackoff } from '../host/backoff.js'
@@ -94,7 +95,8 @@ export function createAgent(
 
   async function start(): Promise<void> {
     try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      makeFolder(folder)
+      for (const used of [config.stateDir, folder]) requireOwnFolder(used)
       user = workloadUser(config.workloadUser)
       if (user !== null)
         openFoldersTo(user, [config.stateDir, join(config.stateDir, 'agents'), folder])
@@ -280,6 +282,18 @@ export function createAgent(
       dropConnections()
     },
     done,
+  }
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new Error(
+      `the state folder ${folder} cannot be made (${code}): ` +
+        'choose one that this user may write to with --state-dir',
+    )
   }
 }
 

@@ -22,6 +22,20 @@ export function findUser(name: string): User | null {
 }
 
 /**
+ * Throws where a folder that says what to trust belongs to another user, root aside: it may have
+ * been put there for this process to find.
+ */
+export function requireOwnFolder(folder: string): void {
+  const { uid } = statSync(folder)
+  const own = process.getuid?.() ?? uid
+  if (uid !== own && uid !== 0)
+    throw new Error(
+      `${folder} belongs to another user (uid ${uid}), and this is uid ${own}: ` +
+        'run it as that user, or choose another --state-dir',
+    )
+}
+
+/**
  * The last step on the way up from `path` that this user, without further groups, may not enter or
  * execute. Null when it can reach `path`. A home folder of mode 0700 is the usual obstacle.
  */

@@ -1,5 +1,5 @@
-import { Logger, runMigrations } from 'graphile-worker'
 import pg from 'pg'
+import { graphileWorker } from './graphile-worker.js'
 
 /**
  * The schema of our jobs. `graphile_worker`, the library's default, belongs to the application that
@@ -9,6 +9,7 @@ export const JOBS_SCHEMA = 'mooring_jobs'
 
 /** Makes that schema, or brings it to the version of the library. Repeating it is harmless. */
 export async function installJobsSchema(config: pg.ClientConfig): Promise<void> {
+  const { Logger, runMigrations } = graphileWorker()
   const pgPool = new pg.Pool({ ...config, max: 1 })
   pgPool.on('error', () => {}) // the step rejects with it
   pgPool.on('connect', silenceMigrationNotice)

@@ -9,15 +9,10 @@
  *   pollInterval              because NOTIFY announces a due job, and polling finds missed ones
  */
 import { EventEmitter } from 'node:events'
-import {
-  Logger as WorkerLogger,
-  run,
-  type Runner,
-  type TaskList,
-  type WorkerEvents,
-} from 'graphile-worker'
+import type { Runner, TaskList, WorkerEvents } from 'graphile-worker'
 import type { Pool } from 'pg'
 import type { Logger } from 'pino'
+import { graphileWorker } from '../postgres/graphile-worker.js'
 import { JOBS_SCHEMA } from '../postgres/jobs-schema.js'
 
 export interface JobRunner {
@@ -52,6 +47,7 @@ export async function startJobRunner({
   onBroken,
   log,
 }: JobRunnerOptions): Promise<JobRunner> {
+  const { Logger: WorkerLogger, run } = graphileWorker()
   const events: WorkerEvents = new EventEmitter()
   let poolId = ''
   events.on('pool:create', ({ workerPool }) => {

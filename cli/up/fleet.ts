@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { withDbAt } from '../database.js'
 import { isConnectionProblem, problemOf } from '../errors.js'
 import { createUpChild } from './child.js'
-import { freePort } from './free-port.js'
+import { freePort } from '../../host/free-port.js'
 import { markOf } from '../../host/lock-file.js'
 import type { UpLock } from './up-lock.js'
 import type { UpOutput } from './output.js'
@@ -112,7 +112,7 @@ export function createUpFleet({
       ),
     )
     if (!live && performance.now() < giveUpAt) return
-    const port = await freePort(DEMO_PORT)
+    const port = await freePort('127.0.0.1', DEMO_PORT)
     const inserted = await withDbAt(server.url(), (db) => db.insertDemo(port))
     demo = false
     if (inserted > 0)

@@ -8,6 +8,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { LockHeldError, readLock, takeLock } from '../../host/lock-file.js'
+import { requireOwnFolder } from '../../host/users.js'
 import type { LockFile, LockRecord, ProcessMark } from '../../host/lock-file.js'
 import { CommandError } from '../errors.js'
 
@@ -23,6 +24,7 @@ export type UpLock = LockFile<UpFields>
 
 export function takeUpLock(stateDir: string): UpLock {
   mkdirSync(stateDir, { recursive: true })
+  requireOwnFolder(stateDir)
   try {
     const lock = takeLock<UpFields>(upFile(stateDir), { owns_server: false, children: [] })
     if (lock.inherited) lock.note({ owns_server: lock.inherited.owns_server })

@@ -1,5 +1,4 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { findBinaries } from './binaries.js'
@@ -16,6 +15,8 @@ import {
   serverRoot,
   writeSettings,
 } from './data-folder.js'
+import { freePort } from '../../host/free-port.js'
+import { requireOwnFolder } from '../../host/users.js'
 import { serverIdentity } from './identity.js'
 import { serverState, stopServer } from './postmaster.js'
 
@@ -147,6 +148,7 @@ function existingDataDir({
   env = process.env,
 }: Pick<ClusterOptions, 'stateDir' | 'env'>): string | undefined {
   if (!existsSync(stateDir)) return undefined
+  requireOwnFolder(stateDir)
   const identity = serverIdentity()
   const dataDir = dataFolder(
     serverRoot(stateDir, identity),
@@ -157,21 +159,6 @@ function existingDataDir({
 
 const urlOf = (dataDir: string, port: number): string =>
   `postgres://${SUPERUSER}:${encodeURIComponent(passwordOf(dataDir))}@127.0.0.1:${port}/${DATABASE}`
-
-/** A port that is free at this moment on that address. */
-export function freePort(address = '127.0.0.1'): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject).listen(0, address, () => {
-      const bound = server.address()
-      server.close(() =>
-        bound && typeof bound === 'object'
-          ? resolve(bound.port)
-          : reject(new Error('no free port')),
-      )
-    })
-  })
-}
 
 function keepSmall(logFile: string): void {
   if (existsSync(logFile) && statSync(logFile).size > LOG_LIMIT_BYTES)

@@ -15,6 +15,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import type { Binaries } from './binaries.js'
+import { requireOwnFolder } from '../../host/users.js'
 import { reachable, type Identity } from './identity.js'
 
 export const DATABASE = 'mooring'
@@ -35,6 +36,7 @@ export function serverRoot(stateDir: string, identity: Identity): string {
 
 export function makeServerRoot(stateDir: string, identity: Identity): string {
   mkdirSync(stateDir, { recursive: true })
+  requireOwnFolder(stateDir)
   const root = serverRoot(stateDir, identity)
   try {
     mkdirSync(root, { mode: 0o755 })
