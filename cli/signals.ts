@@ -14,6 +14,7 @@ export interface Stoppable {
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 const FORCED_EXIT_CODE = 1
+const PARENT_CHECK_MS = 500
 /**
  * Some versions of npm pass on a Ctrl-C that the terminal has sent already: two signals at once.
  */
@@ -61,6 +62,18 @@ export async function untilStopped(
     if (options.stopOnStdinEnd)
       process.stdin.once('end', ask).once('close', ask).once('error', ask).resume()
     options.done?.then(resolve, reject)
+    if (process.env['npm_execpath']) whenOrphaned(ask)
   })
   process.stdin.destroy()
+}
+
+/**
+ * A signal to npx or npm ends them and their shell, and never arrives here. So the loss of that
+ * parent asks to stop. A program that was started directly outlives its shell, as others do.
+ */
+function whenOrphaned(ask: () => void): void {
+  const parent = process.ppid
+  setInterval(() => {
+    if (process.ppid !== parent) ask()
+  }, PARENT_CHECK_MS).unref()
 }
