@@ -108,14 +108,17 @@ export function giveFolder(user: WorkloadUser, folder: string): void {
 
 /**
  * The log becomes its, so that it can open /dev/stderr again. The folder is not its, so it cannot
- * put anything in place of the log.
+ * put anything in place of the log. What cannot have a log runs without one.
  */
 export function giveLog(user: WorkloadUser, logFile: string): void {
   const { O_WRONLY, O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK } = constants
-  const fd = openSync(logFile, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600)
+  let fd: number | null = null
   try {
+    fd = openSync(logFile, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600)
     fchownSync(fd, user.uid, user.gid)
+  } catch {
+    // the warden says so when it opens the log
   } finally {
-    closeSync(fd)
+    if (fd !== null) closeSync(fd)
   }
 }

@@ -107,7 +107,10 @@ export function createNpmInstaller({
 
   const find = async (ref: PackageRef): Promise<InstalledPackage | null> => {
     const folder = join(packagesDir, packageFolderOf(ref))
-    return (await isComplete(folder)) ? locate(folder, ref) : null
+    if (!(await isComplete(folder))) return null
+    // an agent without a workload user installed it, and closed it to others
+    if (user && !((await lstat(folder)).mode & 0o001)) await takeBack(folder)
+    return locate(folder, ref)
   }
 
   const installAlone = async (ref: PackageRef, signal: AbortSignal): Promise<InstalledPackage> => {

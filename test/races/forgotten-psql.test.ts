@@ -371,6 +371,8 @@ t.test(
 
 t.test('five hundred inserts at once commit while one more sits idle', async (t) => {
   const pg = await stage(t)
+  // without one a hundred jobs are enough
+  await pg.sql`insert into mooring_internal.worker (id, ticked_at) values ('w', 'infinity')`
   await node(pg.sql, { name: 'host-a' })
   const psql = await pg.session('psql')
   await psql.begin()

@@ -195,7 +195,8 @@ t.test(
 t.test('the jobs of a worker that was killed are freed by the tick of the others', async (t) => {
   const database = await testDatabase(t)
   await node(database.sql)
-  await database.sql`update mooring.setting set round_interval = '200 ms'`
+  await database.sql`
+    update mooring.setting set round_interval = '200 ms', placement_lock_timeout = '1 min'`
   const doomed = mooring(t, ['worker'], { databaseUrl: database.url })
   await ticking(database)
   const psql = await holdPlacement(database)

@@ -341,6 +341,12 @@ t.test(
       (await readdir(packagesDir)).filter((name) => name.startsWith('.tmp')),
       [],
     )
+
+    await rm(folder, { recursive: true })
+    await again().install(isNumber, never)
+    t.equal((await lstat(folder)).mode & 0o077, 0, 'control: without a user it is closed')
+    t.ok(await again({ user }).find(isNumber))
+    t.equal((await lstat(folder)).mode & 0o005, 0o005, 'an agent with a user opens it')
   },
 )
 
