@@ -279,7 +279,6 @@ t.test('an ordinary user needs no other user', async (t) => {
   const folder = tempDir(t)
   chmodSync(folder, 0o777)
   const stateDir = join(folder, 'state')
-  t.teardown(async () => void (await stopCluster({ stateDir })))
   const mooring = async (...args: string[]) => {
     const run = program(t, process.execPath, [MAIN, ...args, '--state-dir', stateDir], {
       user,
