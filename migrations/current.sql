@@ -545,6 +545,7 @@ create table mooring.assignment (
   id bigint generated always as identity,
   deployment_id bigint not null,
   ordinal int constraint assignment_ordinal_is_not_negative check (ordinal >= 0),
+  surplus boolean not null default false,
   handover text
     constraint assignment_handover_is_arriving_or_leaving
     check (handover in ('arriving', 'leaving')),
@@ -578,7 +579,9 @@ create table mooring.assignment (
   constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null),
   constraint assignment_in_handover_always_has_a_node
-    check (handover is null or ordinal is not null and node_id is not null)
+    check (handover is null or ordinal is not null and node_id is not null),
+  constraint assignment_surplus_always_has_a_node
+    check (not surplus or ordinal is not null and node_id is not null)
 );
 -- Each replica has one row, and one more during a handover (begin_handovers() makes no third). This
 -- is an index on an expression, because key columns could not change while assert_owner() locks the
@@ -596,6 +599,8 @@ create index assignment_pending_idx
   where node_id is null and wanted = 'run';
 -- read by moves_under_way(): the few that are moving
 create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
+-- read when a deployment arrives whose id existed before
+create index assignment_surplus_idx on mooring.assignment (deployment_id) where surplus;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx
   on mooring.assignment (deployment_id, node_id)
@@ -606,7 +611,10 @@ comment on table mooring.assignment is
 comment on column mooring.assignment.id is 'Identity, never reused.';
 comment on column mooring.assignment.deployment_id is
   'The deployment. It may be deleted while its process still has to stop.';
-comment on column mooring.assignment.ordinal is '0..replicas-1. Null for a daemon.';
+comment on column mooring.assignment.ordinal is
+  'Number among the replicas. A new row has the lowest free one; a row keeps it. Null for a daemon.';
+comment on column mooring.assignment.surplus is
+  'True where its deployment was deleted or scaled down: the row goes when its process is gone.';
 comment on column mooring.assignment.handover is
   'Null: the replica. A handover has two rows of one ordinal. arriving: the successor, until it '
   'runs. leaving: the predecessor, from then on until it is gone.';

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d5b035e5d1670c422d39a9960b859e889e3272b3
+--! Hash: sha1:20ac88b30ae80f952d588e686a41ce59d4177c58
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -549,6 +549,7 @@ create table mooring.assignment (
   id bigint generated always as identity,
   deployment_id bigint not null,
   ordinal int constraint assignment_ordinal_is_not_negative check (ordinal >= 0),
+  surplus boolean not null default false,
   handover text
     constraint assignment_handover_is_arriving_or_leaving
     check (handover in ('arriving', 'leaving')),
@@ -582,7 +583,9 @@ create table mooring.assignment (
   constraint assignment_move_has_a_reason check (move_to is null or move_reason is not null),
   constraint assignment_daemon_always_has_a_node check (ordinal is not null or node_id is not null),
   constraint assignment_in_handover_always_has_a_node
-    check (handover is null or ordinal is not null and node_id is not null)
+    check (handover is null or ordinal is not null and node_id is not null),
+  constraint assignment_surplus_always_has_a_node
+    check (not surplus or ordinal is not null and node_id is not null)
 );
 -- Each replica has one row, and one more during a handover (begin_handovers() makes no third). This
 -- is an index on an expression, because key columns could not change while assert_owner() locks the
@@ -600,6 +603,8 @@ create index assignment_pending_idx
   where node_id is null and wanted = 'run';
 -- read by moves_under_way(): the few that are moving
 create index assignment_move_idx on mooring.assignment (id) where move_reason is not null;
+-- read when a deployment arrives whose id existed before
+create index assignment_surplus_idx on mooring.assignment (deployment_id) where surplus;
 -- one instance of a daemon on each node
 create unique index assignment_daemon_idx
   on mooring.assignment (deployment_id, node_id)
@@ -610,7 +615,10 @@ comment on table mooring.assignment is
 comment on column mooring.assignment.id is 'Identity, never reused.';
 comment on column mooring.assignment.deployment_id is
   'The deployment. It may be deleted while its process still has to stop.';
-comment on column mooring.assignment.ordinal is '0..replicas-1. Null for a daemon.';
+comment on column mooring.assignment.ordinal is
+  'Number among the replicas. A new row has the lowest free one; a row keeps it. Null for a daemon.';
+comment on column mooring.assignment.surplus is
+  'True where its deployment was deleted or scaled down: the row goes when its process is gone.';
 comment on column mooring.assignment.handover is
   'Null: the replica. A handover has two rows of one ordinal. arriving: the successor, until it '
   'runs. leaving: the predecessor, from then on until it is gone.';
@@ -4226,7 +4234,7 @@ begin
         on d.id = a.deployment_id
        and d.enabled
        and d.type = 'deployment'
-       and a.ordinal < d.replicas
+       and not a.surplus
      where a.node_id = work_of_lost_node.node_id
        and a.handover is null
        and d.id = any (array(
@@ -5410,7 +5418,7 @@ begin
          and d.id = any (deployments)
          and d.id = a.deployment_id
          and d.type = 'deployment'
-         and a.ordinal < d.replicas
+         and not a.surplus
          and a.handover is null
          and a.id <> all (coalesce(succeeded, '{}'))
       returning a.*
@@ -5547,6 +5555,35 @@ $$;
 comment on function mooring_internal.forget_refusals(int) is
   'Offers the node again what its agent has refused.';
 --! EndIncluded functions/ownership/forget_refusals.sql
+--! Included functions/ownership/free_ordinals.sql
+-- The ordinals that a deployment's missing rows get: the lowest that no row has. A survivor of a
+-- scale-down keeps its ordinal, so there may be free ones below it.
+create or replace function mooring_internal.free_ordinals(deployment_id bigint, replicas int)
+  returns setof int
+  language plpgsql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+as $$
+declare
+  present int;
+  numbered int;
+begin
+  select count(distinct a.ordinal) filter (where not a.surplus), count(distinct a.ordinal)
+    into present, numbered
+    from mooring.assignment a
+   where a.deployment_id = free_ordinals.deployment_id;
+  return query
+    select o.ordinal
+      from generate_series(0, free_ordinals.replicas + numbered - 1) o (ordinal)
+     where not exists (
+       select from mooring.assignment a
+        where a.deployment_id = free_ordinals.deployment_id and a.ordinal = o.ordinal)
+     order by o.ordinal
+     limit greatest(free_ordinals.replicas - present, 0);
+end;
+$$;
+comment on function mooring_internal.free_ordinals(bigint, int) is
+  'The lowest free ordinals of a deployment, one for each row that it lacks.';
+--! EndIncluded functions/ownership/free_ordinals.sql
 --! Included functions/ownership/insert_missing_assignments.sql
 -- The one insert of replicas. They are born pending and queue by the times of their deployment.
 -- An existing row stays as it is, even one that is still owned or stopping. It is looked for first,
@@ -5567,18 +5604,15 @@ begin
       case when d.enabled then 'run' else 'stop' end,
       clock_timestamp(), d.created_at, d.updated_at
     from mooring.deployment d
-   cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   cross join lateral (
+     select s.ordinal
+       from generate_series(0, d.replicas - 1) s (ordinal)
+      where insert_missing_assignments.are_new
+     union all
+     select f.ordinal
+       from mooring_internal.free_ordinals(d.id, d.replicas) f (ordinal)
+      where not insert_missing_assignments.are_new) o
    where d.id = any (insert_missing_assignments.deployments) and d.type = 'deployment'
-     -- no `exists`: the planner would hash the whole table for it
-     and (
-       insert_missing_assignments.are_new
-       or (
-         select true
-           from mooring.assignment a
-          where a.deployment_id = d.id
-            and a.ordinal = o.ordinal
-            and coalesce(a.handover, '') = ''
-          limit 1) is null)
    order by d.id, o.ordinal
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
   get diagnostics made = row_count;
@@ -5588,9 +5622,91 @@ $$;
 comment on function mooring_internal.insert_missing_assignments(bigint[], boolean) is
   'Makes a row for each replica of these deployments that has none; returns how many it made.';
 --! EndIncluded functions/ownership/insert_missing_assignments.sql
+--! Included functions/ownership/surplus_assignments.sql
+-- The rows that their deployments do not want: all rows of a deleted deployment, and of one that
+-- was scaled down those beyond replicas. A replica that serves stays as long as possible. The
+-- first to go are, in this order:
+--   what waits, what stops or moves, what fails, what is on a silent node, what starts,
+--   the second instance on a node, the highest ordinal
+-- A process that was started again within the last minute fails, although it runs at the moment.
+-- A survivor keeps its ordinal, because its process has it in its environment.
+-- Rows of a handover go with their replica.
+-- locks: none; the caller has locked the rows
+create or replace function mooring_internal.surplus_assignments(deployments bigint[])
+  returns bigint[]
+  language sql stable security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  -- joined by hash, as in release(): a set of thousands comes without statistics
+  set enable_nestloop = off
+  set jit = off
+return array(
+  with own as materialized (
+    select a.id, a.deployment_id, a.ordinal, a.node_id, a.epoch, a.wanted, a.handover, d.replicas
+      from mooring.assignment a
+      left join mooring.deployment d
+        on d.id = a.deployment_id
+       and d.type = 'deployment'
+       and d.id = any (surplus_assignments.deployments)
+     where a.deployment_id = any (surplus_assignments.deployments) and a.ordinal is not null
+  ),
+  -- only these are ranked: few edits scale down
+  crowded as materialized (
+    select o.deployment_id
+      from own o
+     where o.replicas is not null
+     group by o.deployment_id, o.replicas
+    having count(distinct o.ordinal) > o.replicas
+  ),
+  replica as materialized (
+    select distinct on (o.deployment_id, o.ordinal) o.*
+      from own o
+     where o.deployment_id in (select c.deployment_id from crowded c)
+     order by o.deployment_id, o.ordinal, o.handover nulls first
+  ),
+  graded as (
+    select p.deployment_id, p.ordinal, p.node_id, p.replicas,
+        case when p.node_id is null then 5
+             when p.wanted = 'stop' then 4
+             when r.state in ('backoff', 'failed', 'refused')
+               or r.restarts > 0 and r.last_active_at > clock_timestamp() - interval '1 minute'
+               then 3
+             when not mooring_internal.node_is_live(h) then 2
+             when r.state is distinct from 'running' then 1
+             else 0
+             end as grade
+      from replica p
+      left join mooring.run r on r.assignment_id = p.id and r.epoch = p.epoch
+      left join mooring.heartbeat h on h.node_id = p.node_id
+  ),
+  twinned as (
+    select g.*,
+        row_number() over (
+          partition by g.deployment_id, g.node_id
+              order by g.grade, g.ordinal) > 1 as is_twin
+      from graded g
+  ),
+  ranked as (
+    select w.*,
+        row_number() over (
+          partition by w.deployment_id
+              order by w.grade, w.is_twin, w.ordinal) as rank
+      from twinned w
+  )
+  select o.id
+    from own o
+   where o.replicas is null
+  union all
+  select o.id
+    from own o
+    join ranked k on k.deployment_id = o.deployment_id and k.ordinal = o.ordinal
+   where k.rank > k.replicas);
+comment on function mooring_internal.surplus_assignments(bigint[]) is
+  'The rows of these deployments that are not wanted: of deleted ones all, of others what is beyond '
+  'replicas. What serves stays.';
+--! EndIncluded functions/ownership/surplus_assignments.sql
 --! Included functions/ownership/make_assignments.sql
 -- Makes rows what their deployments of type deployment want, whatever the rows were before:
---   an ordinal below replicas gets a row
+--   a deployment has as many rows as replicas, see surplus_assignments()
 --   a row that is owned and no longer wanted is ordered to stop; it keeps its row, and so its
 --   fence, until its process is gone
 --   a row that is pending and no longer wanted is deleted
@@ -5600,6 +5716,8 @@ create or replace function mooring_internal.make_assignments(deployments bigint[
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  unwanted bigint[];
 begin
   -- waits for a transaction that releases or claims one of these rows, so that every statement
   -- below sees its result
@@ -5607,28 +5725,39 @@ begin
    where a.deployment_id = any (make_assignments.deployments)
    order by a.id
      for no key update;
+  unwanted := mooring_internal.surplus_assignments(make_assignments.deployments);
   delete from mooring.assignment a
-   where a.deployment_id = any (make_assignments.deployments)
-     and a.node_id is null
-     and not exists (
-       select from mooring.deployment d
-        where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
-  with stopping as (
-    update mooring.assignment a
-       set wanted = 'stop', move_to = null, move_reason = null,
-           stop_reason = case when d.id is null then 'its deployment was deleted'
-                              when not d.enabled then 'its deployment is disabled'
-                              else 'its deployment was scaled down' end
+   where a.id = any (unwanted) and a.node_id is null;
+  with judged as materialized (
+    select b.id, d.id is null as is_deleted, not d.enabled as is_disabled,
+        b.id = any (unwanted) as is_surplus,
+        -- a row that stops only for a move stops for good now
+        b.wanted = 'run' or b.move_reason is not null as goes_on
       from mooring.assignment b
       left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
      where b.deployment_id = any (make_assignments.deployments)
-       and a.id = b.id
-       and a.node_id is not null
-       and a.ordinal is not null
-       -- a row that stops only for a move stops for good now
-       and (a.wanted = 'run' or a.move_reason is not null)
-       and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
+       and b.ordinal is not null
+       and b.node_id is not null
+  ),
+  stopping as (
+    update mooring.assignment a
+       set surplus = j.is_surplus,
+           wanted = 'stop', move_to = null, move_reason = null,
+           stop_reason = case when j.is_deleted then 'its deployment was deleted'
+                              when j.is_disabled then 'its deployment is disabled'
+                              else 'its deployment was scaled down' end
+      from judged j
+     where a.id = j.id and j.goes_on and (j.is_surplus or j.is_disabled)
     returning a.*
+  ),
+  -- what stops already goes for good, or comes back because its deployment wants more again
+  counted as (
+    update mooring.assignment a
+       set surplus = j.is_surplus
+      from judged j
+     where a.id = j.id
+       and a.surplus <> j.is_surplus
+       and not (j.goes_on and (j.is_surplus or j.is_disabled))
   )
   insert into mooring.event (
     kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
@@ -5815,12 +5944,13 @@ comment on function mooring_internal.make_daemons(bigint[], int[]) is
 --! EndIncluded functions/ownership/make_daemons.sql
 --! Included functions/ownership/inconsistent_deployments.sql
 -- The deployments whose assignments are not what they want:
---   an ordinal has no row
+--   it has fewer or more rows than replicas
 --   an owner runs what is not wanted (what it already has to stop does not count)
 --   a pending row is not as its deployment says, or waits under another signature
--- One join reads all rows: 100,000 in 90 ms on a busy machine, without order or distinct.
--- A second join runs only where an ordinal has no row. The counts show that, because each ordinal
--- has at most one row with handover null.
+-- One join reads all rows, and one count for each deployment goes beside it.
+-- Where a count is wrong, a second look counts ordinals: a row of a handover that lost its replica
+-- becomes the replica, see advance_handovers() and release(), so no row may be made to wait beside
+-- it.
 -- locks: none
 create or replace function mooring_internal.inconsistent_deployments() returns bigint[]
   language plpgsql stable security definer
@@ -5829,39 +5959,39 @@ create or replace function mooring_internal.inconsistent_deployments() returns b
   -- with stale statistics the planner takes each side for one row, see release()
   set enable_nestloop = off
   -- the keys of 100,000 deployments are 7 MB, hashed in one piece
-  set work_mem = '16MB'
+  set work_mem = '32MB'
 as $$
 declare
   inconsistent bigint[];
-  present bigint;
-  wanted bigint;
+  miscounted bigint[];
 begin
-  select array_agg(j.deployment_id) filter (where j.is_inconsistent),
-      count(*) filter (where j.is_in_place),
-      (select sum(d.replicas) from mooring.deployment d where d.type = 'deployment')
-    into inconsistent, present, wanted
-    from (select a.deployment_id,
-              d.id is not null and a.ordinal < d.replicas and a.handover is null as is_in_place,
-              case when a.node_id is null
-                   then d.id is null or a.ordinal >= d.replicas or d.enabled <> (a.wanted = 'run')
-                   else (a.wanted = 'run' or a.move_reason is not null)
-                     and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
-                   end
-              or a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by)
-              as is_inconsistent
-            from mooring.assignment a
-            left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
-           where a.ordinal is not null) j;
-  if present < wanted then
-    -- a handover row that lost its replica becomes the replica, see advance_handovers() and
-    -- release(), so no row may be made to wait beside it
+  select array_agg(a.deployment_id) into inconsistent
+    from mooring.assignment a
+    left join mooring.deployment d on d.id = a.deployment_id and d.type = 'deployment'
+   where a.ordinal is not null
+     and (
+       a.signature <> mooring_internal.queue_signature(d.signature, a.refused_by)
+       or case when a.node_id is null
+               then d.id is null or d.enabled <> (a.wanted = 'run')
+               else (a.wanted = 'run' or a.move_reason is not null)
+                 and (d.id is null or not d.enabled or a.surplus)
+               end);
+  select array_agg(d.id) into miscounted
+    from mooring.deployment d
+    left join (
+      select a.deployment_id, count(*) as present
+        from mooring.assignment a
+       where a.ordinal is not null and not a.surplus and a.handover is null
+       group by a.deployment_id) c on c.deployment_id = d.id
+   where d.type = 'deployment' and d.replicas <> coalesce(c.present, 0);
+  if miscounted is not null then
     inconsistent := coalesce(inconsistent, '{}') || array(
       select d.id
         from mooring.deployment d
-        left join mooring.assignment a on a.deployment_id = d.id and a.ordinal < d.replicas
-       where d.type = 'deployment'
+        left join mooring.assignment a on a.deployment_id = d.id and not a.surplus
+       where d.id = any (miscounted)
        group by d.id
-      having count(distinct a.ordinal) < d.replicas);
+      having count(distinct a.ordinal) <> d.replicas);
   end if;
   return array(select distinct u.id from unnest(inconsistent) u (id) order by u.id);
 end;
@@ -6229,7 +6359,7 @@ begin
         on d.id = a.deployment_id
        and d.handover = 'start-first'
        and d.enabled
-       and a.ordinal < d.replicas
+       and not a.surplus
       join mooring.run r
         on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
      cross join mooring.setting s
@@ -6328,7 +6458,7 @@ begin
         d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
       from mooring.assignment c
       join mooring.deployment d
-        on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
+        on d.id = c.deployment_id and d.enabled and not c.surplus
       join mooring.node n on n.id = c.node_id
       join mooring.heartbeat h on h.node_id = c.node_id
       left join mooring.assignment a
@@ -7631,7 +7761,7 @@ begin
       errcode = 'MR006',
       message = format('assignment %s is a daemon''s and stays on %s', row.id, owner),
       hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
-  elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
+  elsif spec.id is null or not spec.enabled or row.surplus then
     raise exception using
       errcode = 'MR006',
       message = format(
@@ -9888,15 +10018,19 @@ create or replace function mooring_internal.tg_node__change() returns trigger
 as $$
 declare
   permits int[];
+  opened int[];
   grows boolean;
 begin
   select array_agg(n.id) filter (
         where (n.labels, n.trusts, n.drivers, n.agent_base_url, n.gateway_base_url)
           is distinct from (
             o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
+      array_agg(n.id) filter (
+        where n.enabled and not o.enabled
+           or n.draining_since is null and o.draining_since is not null),
       bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments)
         is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
-    into permits, grows
+    into permits, opened, grows
     from new_node n
     join old_node o on o.id = n.id;
   insert into mooring.event (kind, node_id, node, reason)
@@ -9951,7 +10085,9 @@ begin
   end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
-    perform mooring_internal.make_daemons(nodes => permits);
+  end if;
+  if permits is not null or opened is not null then
+    perform mooring_internal.make_daemons(nodes => permits || opened);
   end if;
   if permits is not null or grows then
     perform mooring_internal.enqueue('place');
@@ -10022,7 +10158,10 @@ begin
   end if;
   perform mooring_internal.note_namesakes(arrived);
   made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
-  if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment') then
+  if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment')
+     or exists (
+       select from mooring.assignment a where a.surplus and a.deployment_id = any (arrived))
+  then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
     -- see release()
     perform mooring_internal.make_assignments(arrived);
@@ -10480,8 +10619,9 @@ begin
        where d.id = old.deployment_id
          and d.type = 'deployment'
          and d.enabled
-         and old.ordinal < d.replicas);
+         and not old.surplus);
     new.wanted := case when wanted then 'run' else 'stop' end;
+    new.surplus := false;
     new.stop_reason := null;
     if not wanted or old.wanted = 'run' then
       new.move_to := null;

@@ -216,8 +216,9 @@ begin
        where d.id = old.deployment_id
          and d.type = 'deployment'
          and d.enabled
-         and old.ordinal < d.replicas);
+         and not old.surplus);
     new.wanted := case when wanted then 'run' else 'stop' end;
+    new.surplus := false;
     new.stop_reason := null;
     if not wanted or old.wanted = 'run' then
       new.move_to := null;

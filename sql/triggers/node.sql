@@ -123,15 +123,19 @@ create or replace function mooring_internal.tg_node__change() returns trigger
 as $$
 declare
   permits int[];
+  opened int[];
   grows boolean;
 begin
   select array_agg(n.id) filter (
         where (n.labels, n.trusts, n.drivers, n.agent_base_url, n.gateway_base_url)
           is distinct from (
             o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
+      array_agg(n.id) filter (
+        where n.enabled and not o.enabled
+           or n.draining_since is null and o.draining_since is not null),
       bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments)
         is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
-    into permits, grows
+    into permits, opened, grows
     from new_node n
     join old_node o on o.id = n.id;
   insert into mooring.event (kind, node_id, node, reason)
@@ -186,7 +190,9 @@ begin
   end if;
   if permits is not null then
     perform mooring.evict(nodes => permits);
-    perform mooring_internal.make_daemons(nodes => permits);
+  end if;
+  if permits is not null or opened is not null then
+    perform mooring_internal.make_daemons(nodes => permits || opened);
   end if;
   if permits is not null or grows then
     perform mooring_internal.enqueue('place');

@@ -35,17 +35,15 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
        where l.assigned is distinct from c.n`,
   ],
   [
-    'a deployment has each of its ordinals',
+    'a deployment has as many replicas as it wants',
     (sql) => sql`
-      select d.id, o.ordinal
+      select d.id, d.replicas, count(a.id)
         from mooring.deployment d
-        cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+        left join mooring.assignment a
+          on a.deployment_id = d.id and a.handover is null and not a.surplus
        where d.type = 'deployment'
-         and not exists (
-           select
-             from mooring.assignment a
-            where a.deployment_id = d.id and a.ordinal = o.ordinal and a.handover is null
-         )`,
+       group by d.id
+      having count(a.id) <> d.replicas`,
   ],
   [
     'a successor has its replica with an owner elsewhere; a leaving row is ordered to stop',
@@ -76,7 +74,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
         from mooring.assignment a
         left join mooring.deployment d on d.id = a.deployment_id
           and d.type = case when a.ordinal is null then 'daemon' else 'deployment' end
-       where (d.id is null or a.ordinal >= d.replicas or not d.enabled and a.node_id is not null)
+       where (d.id is null or a.surplus or not d.enabled and a.node_id is not null)
          and (a.node_id is null or a.wanted <> 'stop')`,
   ],
   [
@@ -101,14 +99,23 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
            and not exists (select from mooring.node n where n.id = a.node_id)`,
   ],
   [
-    'what is wanted to run is permitted where it is',
+    // an edit that leaves a running replica nowhere to go does not stop it, see evict.sql
+    'what is wanted to run is permitted where it is, or is trusted there and runs',
     (sql) => sql`
       select a.*, e.*
         from mooring.assignment a
         join mooring_internal.eligibility(array(select id from mooring.deployment)) e
           on e.deployment_id = a.deployment_id
           and e.node_id = a.node_id
-       where a.wanted = 'run' and not e.permitted`,
+        left join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+       where a.wanted = 'run'
+         and not e.permitted
+         and (
+           not (e.trust_ok and e.driver_ok)
+           or a.ordinal is null
+           or a.handover is not null
+           or r.state is distinct from 'running'
+         )`,
   ],
   [
     'every permitted node that takes new work has every enabled daemon',
@@ -148,7 +155,7 @@ const laws: [law: string, offenders: (sql: ISql) => Promise<readonly unknown[]>]
         left join mooring.deployment d on d.id = a.deployment_id
        where a.move_reason is not null
          and a.wanted = 'stop'
-         and (d.id is null or not d.enabled or a.ordinal >= d.replicas)`,
+         and (d.id is null or not d.enabled or a.surplus)`,
   ],
   [
     'no node is promised more than it may have',

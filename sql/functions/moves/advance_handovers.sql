@@ -43,7 +43,7 @@ begin
         d.handover = 'start-first' and n.draining_since is null and not h.leaving as rests
       from mooring.assignment c
       join mooring.deployment d
-        on d.id = c.deployment_id and d.enabled and c.ordinal < d.replicas
+        on d.id = c.deployment_id and d.enabled and not c.surplus
       join mooring.node n on n.id = c.node_id
       join mooring.heartbeat h on h.node_id = c.node_id
       left join mooring.assignment a

@@ -23,7 +23,7 @@ begin
         on d.id = a.deployment_id
        and d.handover = 'start-first'
        and d.enabled
-       and a.ordinal < d.replicas
+       and not a.surplus
       join mooring.run r
         on r.assignment_id = a.id and r.epoch = a.epoch and r.state = 'running'
      cross join mooring.setting s

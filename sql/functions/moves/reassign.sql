@@ -35,7 +35,7 @@ begin
       errcode = 'MR006',
       message = format('assignment %s is a daemon''s and stays on %s', row.id, owner),
       hint = 'A daemon runs on every permitted node: change its selector, or stop the agent.';
-  elsif spec.id is null or not spec.enabled or row.ordinal >= spec.replicas then
+  elsif spec.id is null or not spec.enabled or row.surplus then
     raise exception using
       errcode = 'MR006',
       message = format(

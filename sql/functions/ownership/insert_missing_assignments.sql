@@ -17,18 +17,15 @@ begin
       case when d.enabled then 'run' else 'stop' end,
       clock_timestamp(), d.created_at, d.updated_at
     from mooring.deployment d
-   cross join lateral generate_series(0, d.replicas - 1) o (ordinal)
+   cross join lateral (
+     select s.ordinal
+       from generate_series(0, d.replicas - 1) s (ordinal)
+      where insert_missing_assignments.are_new
+     union all
+     select f.ordinal
+       from mooring_internal.free_ordinals(d.id, d.replicas) f (ordinal)
+      where not insert_missing_assignments.are_new) o
    where d.id = any (insert_missing_assignments.deployments) and d.type = 'deployment'
-     -- no `exists`: the planner would hash the whole table for it
-     and (
-       insert_missing_assignments.are_new
-       or (
-         select true
-           from mooring.assignment a
-          where a.deployment_id = d.id
-            and a.ordinal = o.ordinal
-            and coalesce(a.handover, '') = ''
-          limit 1) is null)
    order by d.id, o.ordinal
   on conflict (deployment_id, ordinal, (coalesce(handover, ''))) do nothing;
   get diagnostics made = row_count;

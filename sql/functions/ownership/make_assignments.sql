@@ -1,5 +1,5 @@
 -- Makes rows what their deployments of type deployment want, whatever the rows were before:
---   an ordinal below replicas gets a row
+--   a deployment has as many rows as replicas, see surplus_assignments()
 --   a row that is owned and no longer wanted is ordered to stop; it keeps its row, and so its
 --   fence, until its process is gone
 --   a row that is pending and no longer wanted is deleted
@@ -9,6 +9,8 @@ create or replace function mooring_internal.make_assignments(deployments bigint[
   language plpgsql volatile security definer
   set search_path = pg_catalog, mooring, pg_temp
 as $$
+declare
+  unwanted bigint[];
 begin
   -- waits for a transaction that releases or claims one of these rows, so that every statement
   -- below sees its result
@@ -16,28 +18,39 @@ begin
    where a.deployment_id = any (make_assignments.deployments)
    order by a.id
      for no key update;
+  unwanted := mooring_internal.surplus_assignments(make_assignments.deployments);
   delete from mooring.assignment a
-   where a.deployment_id = any (make_assignments.deployments)
-     and a.node_id is null
-     and not exists (
-       select from mooring.deployment d
-        where d.id = a.deployment_id and d.type = 'deployment' and a.ordinal < d.replicas);
-  with stopping as (
-    update mooring.assignment a
-       set wanted = 'stop', move_to = null, move_reason = null,
-           stop_reason = case when d.id is null then 'its deployment was deleted'
-                              when not d.enabled then 'its deployment is disabled'
-                              else 'its deployment was scaled down' end
+   where a.id = any (unwanted) and a.node_id is null;
+  with judged as materialized (
+    select b.id, d.id is null as is_deleted, not d.enabled as is_disabled,
+        b.id = any (unwanted) as is_surplus,
+        -- a row that stops only for a move stops for good now
+        b.wanted = 'run' or b.move_reason is not null as goes_on
       from mooring.assignment b
       left join mooring.deployment d on d.id = b.deployment_id and d.type = 'deployment'
      where b.deployment_id = any (make_assignments.deployments)
-       and a.id = b.id
-       and a.node_id is not null
-       and a.ordinal is not null
-       -- a row that stops only for a move stops for good now
-       and (a.wanted = 'run' or a.move_reason is not null)
-       and (d.id is null or not d.enabled or a.ordinal >= d.replicas)
+       and b.ordinal is not null
+       and b.node_id is not null
+  ),
+  stopping as (
+    update mooring.assignment a
+       set surplus = j.is_surplus,
+           wanted = 'stop', move_to = null, move_reason = null,
+           stop_reason = case when j.is_deleted then 'its deployment was deleted'
+                              when j.is_disabled then 'its deployment is disabled'
+                              else 'its deployment was scaled down' end
+      from judged j
+     where a.id = j.id and j.goes_on and (j.is_surplus or j.is_disabled)
     returning a.*
+  ),
+  -- what stops already goes for good, or comes back because its deployment wants more again
+  counted as (
+    update mooring.assignment a
+       set surplus = j.is_surplus
+      from judged j
+     where a.id = j.id
+       and a.surplus <> j.is_surplus
+       and not (j.goes_on and (j.is_surplus or j.is_disabled))
   )
   insert into mooring.event (
     kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)

@@ -99,7 +99,7 @@ begin
          and d.id = any (deployments)
          and d.id = a.deployment_id
          and d.type = 'deployment'
-         and a.ordinal < d.replicas
+         and not a.surplus
          and a.handover is null
          and a.id <> all (coalesce(succeeded, '{}'))
       returning a.*

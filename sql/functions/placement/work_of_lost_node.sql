@@ -35,7 +35,7 @@ begin
         on d.id = a.deployment_id
        and d.enabled
        and d.type = 'deployment'
-       and a.ordinal < d.replicas
+       and not a.surplus
      where a.node_id = work_of_lost_node.node_id
        and a.handover is null
        and d.id = any (array(
