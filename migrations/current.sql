@@ -612,7 +612,7 @@ comment on column mooring.assignment.id is 'Identity, never reused.';
 comment on column mooring.assignment.deployment_id is
   'The deployment. It may be deleted while its process still has to stop.';
 comment on column mooring.assignment.ordinal is
-  'Number among the replicas. A new row has the lowest free one; a row keeps it. Null for a daemon.';
+  'Number among the replicas: the lowest that was free. It never changes. Null for a daemon.';
 comment on column mooring.assignment.surplus is
   'True where its deployment was deleted or scaled down: the row goes when its process is gone.';
 comment on column mooring.assignment.handover is

@@ -112,7 +112,6 @@
 --!include functions/ownership/release.sql
 --!include functions/ownership/requeue.sql
 --!include functions/ownership/forget_refusals.sql
---!include functions/ownership/free_ordinals.sql
 --!include functions/ownership/insert_missing_assignments.sql
 --!include functions/ownership/surplus_assignments.sql
 --!include functions/ownership/make_assignments.sql

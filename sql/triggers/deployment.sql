@@ -31,7 +31,8 @@ begin
   made := mooring_internal.insert_missing_assignments(arrived, are_new => true);
   if made < (select sum(d.replicas) from new_deployment d where d.type = 'deployment')
      or exists (
-       select from mooring.assignment a where a.surplus and a.deployment_id = any (arrived))
+       select from mooring.assignment a
+        where a.surplus and a.deployment_id = any (arrived))
   then
     -- the same id existed before and its processes still have to stop; its rows stay until then,
     -- see release()

@@ -76,5 +76,5 @@ return array(
     join ranked k on k.deployment_id = o.deployment_id and k.ordinal = o.ordinal
    where k.rank > k.replicas);
 comment on function mooring_internal.surplus_assignments(bigint[]) is
-  'The rows of these deployments that are not wanted: of deleted ones all, of others what is beyond '
-  'replicas. What serves stays.';
+  'The rows of these deployments that are not wanted: of deleted ones all, of others what is '
+  'beyond replicas. What serves stays.';
