@@ -131,6 +131,10 @@ create table mooring.setting (
   rebalance_cooldown interval not null default '10 min'
     constraint setting_rebalance_cooldown_is_sane
     check (rebalance_cooldown between interval '0' and interval '1 day'),
+  trouble_memory interval default '10 min'
+    constraint setting_trouble_memory_is_sane
+    check (trouble_memory between interval '1 s' and interval '1 day'),
+  move_after int default 5 constraint setting_move_after_is_positive check (move_after > 0),
   return_wait interval not null default '3 s'
     constraint setting_return_wait_is_sane
     check (return_wait between interval '0' and interval '1 day'),
@@ -197,6 +201,12 @@ comment on column mooring.setting.handover_timeout is
   'runs on. The next attempt comes after the same time again.';
 comment on column mooring.setting.rebalance_cooldown is
   'rebalance() does not move what came to its node less than this ago.';
+comment on column mooring.setting.trouble_memory is
+  'A node on which several deployments failed within this time, or that was lost and is back for '
+  'less, gets less new work. Null: never.';
+comment on column mooring.setting.move_after is
+  'An instance that failed so often on a node goes to another one, three times at most. Null: it '
+  'stays.';
 comment on column mooring.setting.return_wait is
   'After an absence of the whole fleet, work that ran before waits so long for the other nodes, '
   'counted from the first one that returns. 0: the first node takes all of it.';
@@ -804,6 +814,24 @@ comment on table mooring_internal.stopping_deployment is
   'Deleted deployments that had a name and instances. The evict round forgets those that stopped.';
 comment on column mooring_internal.stopping_deployment.id is 'Its id.';
 comment on column mooring_internal.stopping_deployment.name is 'The name it had.';
+
+-- What went wrong on a node lately. It holds one row for each deployment that failed there, and one
+-- for the node itself, so a loop of crashes does not let it grow. The evict round forgets old rows.
+create table mooring_internal.node_trouble (
+  node_id int not null,
+  deployment_id bigint not null,
+  times int not null default 1,
+  last_at timestamptz not null default clock_timestamp(),
+  constraint node_trouble_pkey primary key (node_id, deployment_id)
+) with (fillfactor = 50);
+comment on table mooring_internal.node_trouble is
+  'What failed on a node lately, and how often the node itself was lost. Placement reads it.';
+comment on column mooring_internal.node_trouble.node_id is 'The node.';
+comment on column mooring_internal.node_trouble.deployment_id is
+  'The deployment that failed there. 0: the node was lost.';
+comment on column mooring_internal.node_trouble.times is
+  'How often, since it last had a quiet time of six times setting.trouble_memory.';
+comment on column mooring_internal.node_trouble.last_at is 'When it last did.';
 
 create table mooring_internal.namesake (
   deployment_id bigint not null,

@@ -43,6 +43,7 @@
 --!include functions/rounds/work_with_nowhere_to_go.sql
 --!include functions/rounds/reap.sql
 --!include functions/rounds/resume_reaping.sql
+--!include functions/rounds/move_failing.sql
 --!include functions/rounds/evict.sql
 --!include functions/rounds/tick.sql
 --!include functions/rounds/end_worker.sql
@@ -57,6 +58,7 @@
 --!include functions/nodes/upsert_node.sql
 --!include functions/nodes/set_node_enabled.sql
 --!include functions/nodes/forget_node.sql
+--!include functions/nodes/forget_trouble.sql
 
 -- agent: the verbs an agent calls
 --!include functions/agent/server_identity.sql
@@ -70,6 +72,7 @@
 --!include functions/agent/ownership_line.sql
 --!include functions/agent/ownership_digest.sql
 --!include functions/agent/assignments_of.sql
+--!include functions/nodes/note_trouble.sql
 --!include functions/agent/report.sql
 --!include functions/agent/begin_leave.sql
 --!include functions/agent/leave.sql
@@ -79,6 +82,7 @@
 --!include functions/placement/awaited_nodes.sql
 --!include functions/placement/assigned_per_node.sql
 --!include functions/placement/assigned_and_promised_per_node.sql
+--!include functions/placement/shares_of_troubled_nodes.sql
 --!include functions/placement/node_states.sql
 --!include functions/placement/fold_node_load.sql
 --!include functions/placement/inconsistent_loads.sql

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d0202f326efab145e620182c0e95c34985bf4c02
+--! Hash: sha1:8e3eee394419cec856f9d30257f3afb3ed2933ae
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -135,6 +135,10 @@ create table mooring.setting (
   rebalance_cooldown interval not null default '10 min'
     constraint setting_rebalance_cooldown_is_sane
     check (rebalance_cooldown between interval '0' and interval '1 day'),
+  trouble_memory interval default '10 min'
+    constraint setting_trouble_memory_is_sane
+    check (trouble_memory between interval '1 s' and interval '1 day'),
+  move_after int default 5 constraint setting_move_after_is_positive check (move_after > 0),
   return_wait interval not null default '3 s'
     constraint setting_return_wait_is_sane
     check (return_wait between interval '0' and interval '1 day'),
@@ -201,6 +205,12 @@ comment on column mooring.setting.handover_timeout is
   'runs on. The next attempt comes after the same time again.';
 comment on column mooring.setting.rebalance_cooldown is
   'rebalance() does not move what came to its node less than this ago.';
+comment on column mooring.setting.trouble_memory is
+  'A node on which several deployments failed within this time, or that was lost and is back for '
+  'less, gets less new work. Null: never.';
+comment on column mooring.setting.move_after is
+  'An instance that failed so often on a node goes to another one, three times at most. Null: it '
+  'stays.';
 comment on column mooring.setting.return_wait is
   'After an absence of the whole fleet, work that ran before waits so long for the other nodes, '
   'counted from the first one that returns. 0: the first node takes all of it.';
@@ -831,6 +841,24 @@ comment on table mooring_internal.stopping_deployment is
   'Deleted deployments that had a name and instances. The evict round forgets those that stopped.';
 comment on column mooring_internal.stopping_deployment.id is 'Its id.';
 comment on column mooring_internal.stopping_deployment.name is 'The name it had.';
+
+-- What went wrong on a node lately. It holds one row for each deployment that failed there, and one
+-- for the node itself, so a loop of crashes does not let it grow. The evict round forgets old rows.
+create table mooring_internal.node_trouble (
+  node_id int not null,
+  deployment_id bigint not null,
+  times int not null default 1,
+  last_at timestamptz not null default clock_timestamp(),
+  constraint node_trouble_pkey primary key (node_id, deployment_id)
+) with (fillfactor = 50);
+comment on table mooring_internal.node_trouble is
+  'What failed on a node lately, and how often the node itself was lost. Placement reads it.';
+comment on column mooring_internal.node_trouble.node_id is 'The node.';
+comment on column mooring_internal.node_trouble.deployment_id is
+  'The deployment that failed there. 0: the node was lost.';
+comment on column mooring_internal.node_trouble.times is
+  'How often, since it last had a quiet time of six times setting.trouble_memory.';
+comment on column mooring_internal.node_trouble.last_at is 'When it last did.';
 
 create table mooring_internal.namesake (
   deployment_id bigint not null,
@@ -2126,6 +2154,8 @@ begin
     update mooring.heartbeat h
        set reaped_at = read_at
      where h.node_id = any (lost_nodes);
+    perform mooring_internal.note_trouble(
+      lost_nodes, array_fill(0::bigint, array[coalesce(cardinality(lost_nodes), 0)]));
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
       -- What is left is locked elsewhere. xmax is the transaction that locks the row, or a number
       -- for several of them; then all that lock rows of the table are named.
@@ -2244,6 +2274,103 @@ comment on function mooring.resume_reaping() is
   'Lets reap() free the work of the silent nodes although they are so many, until their share has '
   'fallen again. Returns false when reaping was not paused.';
 --! EndIncluded functions/rounds/resume_reaping.sql
+--! Included functions/rounds/move_failing.sql
+-- Part of the evict round: an instance that failed setting.move_after times on its node stops there
+-- and goes to another one. The node is remembered like one that refused it, so the instance does
+-- not come back before its spec changes.
+-- Three limits keep a broken release from touring the fleet: it moves three times at most, only
+-- where another node could take it, and ten instances a round.
+-- locks: assignment (skip locked)
+create or replace function mooring_internal.move_failing() returns int
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set jit = off
+as $$
+declare
+  after int;
+  moved int;
+begin
+  select s.move_after into after
+    from mooring.setting s;
+  if after is null
+     or not exists (
+       select from mooring_internal.node_trouble t
+        where t.deployment_id > 0)
+  then
+    return 0;
+  end if;
+  with failing as materialized (
+    select a.id, a.deployment_id, a.node_id, a.refused_by,
+        greatest(r.restarts, case when r.state = 'failed' then t.times end) as times
+      from mooring_internal.node_trouble t
+      join mooring.assignment a on a.node_id = t.node_id and a.deployment_id = t.deployment_id
+      join mooring.run r on r.assignment_id = a.id and r.epoch = a.epoch
+     where a.wanted = 'run'
+       and a.ordinal is not null
+       and a.handover is null
+       and cardinality(a.refused_by) < 3
+       and r.state in ('backoff', 'failed')
+       and greatest(r.restarts, case when r.state = 'failed' then t.times end) >= after
+  ),
+  groups as materialized (
+    select l.deployment_id, l.representative
+      from mooring_internal.eligibility_groups(
+        (select array_agg(distinct f.deployment_id) from failing f)) l
+  ),
+  fit as materialized (
+    select e.deployment_id, e.node_id
+      from mooring_internal.eligibility(
+        (select array_agg(distinct g.representative) from groups g)) e
+     where e.eligible
+  ),
+  locked as materialized (
+    select a.id, f.times
+      from failing f
+      join mooring.assignment a on a.id = f.id
+      join groups g on g.deployment_id = f.deployment_id
+     where a.wanted = 'run'
+       and a.node_id = f.node_id
+       and exists (
+         select from fit t
+          where t.deployment_id = g.representative
+            and t.node_id <> f.node_id
+            and t.node_id <> all (f.refused_by))
+     order by a.id
+     limit 10
+       for no key update of a skip locked
+  ),
+  stopping as (
+    update mooring.assignment a
+       set wanted = 'stop',
+           stop_reason = format('it failed %s times on this node', l.times),
+           move_to = null,
+           move_reason = null,
+           refused_by = array_append(a.refused_by, a.node_id),
+           signature = mooring_internal.queue_signature(
+             d.signature, array_append(a.refused_by, a.node_id))
+      from locked l
+     cross join mooring.deployment d
+     where a.id = l.id and d.id = a.deployment_id and a.node_id <> all (a.refused_by)
+    returning a.*
+  ),
+  logged as (
+    insert into mooring.event (
+      kind, assignment_id, deployment_id, node_id, node, epoch, reason, actor)
+    select 'stop_wanted', s.id, s.deployment_id, s.node_id, n.name, s.epoch,
+        s.stop_reason || ': another one takes it',
+        (select mooring_internal.actor())
+      from stopping s
+      left join mooring.node n on n.id = s.node_id
+     order by s.id
+  )
+  select count(*) into moved from stopping s;
+  return moved;
+end;
+$$;
+comment on function mooring_internal.move_failing() is
+  'Orders the stop of instances that fail again and again where another node could take them; '
+  'returns how many.';
+--! EndIncluded functions/rounds/move_failing.sql
 --! Included functions/rounds/evict.sql
 -- evict: stops work that is no longer permitted where it runs, because trust, selector, pin,
 -- drivers or URLs changed. The owner stops it and reports; only then is it placed elsewhere.
@@ -2359,6 +2486,8 @@ begin
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
+    perform mooring_internal.move_failing();
+    perform mooring_internal.forget_trouble();
     perform mooring_internal.mend_assignments();
     perform mooring_internal.make_daemons();
     -- a daemon that was made while its node was being deleted has no agent that could stop it
@@ -2903,6 +3032,29 @@ $$;
 comment on function mooring.forget_node(text) is
   'Deletes a node that is not live and owns nothing, and its heartbeat with it.';
 --! EndIncluded functions/nodes/forget_node.sql
+--! Included functions/nodes/forget_trouble.sql
+-- Part of the evict round: what was quiet for six times setting.trouble_memory is forgotten, and so
+-- is what concerns a node or deployment that is gone.
+-- locks: node_trouble (skip locked)
+create or replace function mooring_internal.forget_trouble() returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  delete from mooring_internal.node_trouble t
+   where (t.node_id, t.deployment_id) in (
+     select l.node_id, l.deployment_id
+       from mooring_internal.node_trouble l
+      cross join mooring.setting s
+      where l.last_at
+          < clock_timestamp() - 6 * coalesce(s.trouble_memory, interval '10 min')
+         or not exists (select from mooring.node n where n.id = l.node_id)
+         or l.deployment_id > 0
+           and not exists (select from mooring.deployment d where d.id = l.deployment_id)
+        for update of l skip locked);
+end;
+comment on function mooring_internal.forget_trouble() is
+  'Forgets what failed on nodes long ago.';
+--! EndIncluded functions/nodes/forget_trouble.sql
 
 -- agent: the verbs an agent calls
 --! Included functions/agent/server_identity.sql
@@ -3458,6 +3610,33 @@ comment on function mooring.assignments_of(text, uuid) is
   'the stop remains. '
   'session: the session that holds the name; null where a role that acts for the node only looks.';
 --! EndIncluded functions/agent/assignments_of.sql
+--! Included functions/nodes/note_trouble.sql
+-- Notes what failed on nodes, a pair of node and deployment each. Deployment 0 stands for the node
+-- itself, which was lost. Counting begins again after a quiet time of six times
+-- setting.trouble_memory.
+-- locks: node_trouble
+create or replace function mooring_internal.note_trouble(node_ids int[], deployments bigint[])
+  returns void
+  language sql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  insert into mooring_internal.node_trouble as t (node_id, deployment_id, last_at)
+  select distinct u.node_id, u.deployment_id, clock_timestamp()
+    from unnest(note_trouble.node_ids, note_trouble.deployments) u (node_id, deployment_id)
+    join mooring.setting s on s.trouble_memory is not null or s.move_after is not null
+   order by u.node_id, u.deployment_id
+  on conflict (node_id, deployment_id) do update
+     set times = case
+           when t.last_at < excluded.last_at - 6 * (
+             select coalesce(s.trouble_memory, interval '10 min') from mooring.setting s)
+             then 1
+           else t.times + 1
+         end,
+         last_at = excluded.last_at;
+end;
+comment on function mooring_internal.note_trouble(int[], bigint[]) is
+  'Remembers which deployments failed on which nodes. 0: the node itself was lost.';
+--! EndIncluded functions/nodes/note_trouble.sql
 --! Included functions/agent/report.sql
 -- report: what an agent observed, a batch at a time. A row counts only for the assignment and epoch
 -- that this node owns now. A report of an old epoch changes nothing (accepted = false).
@@ -3479,6 +3658,7 @@ declare
   refused_epochs bigint[];
   freed bigint[];
   arrived boolean;
+  failed bigint[];
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using
@@ -3597,9 +3777,14 @@ begin
       bool_or(
         c.move_reason is not null
         and c.wanted = 'run'
-        and c.state not in ('installing', 'starting'))
-    into stopped, stopped_epochs, refused, refused_epochs, arrived
+        and c.state not in ('installing', 'starting')),
+      array_agg(distinct c.deployment_id) filter (where c.state in ('backoff', 'failed'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived, failed
     from current c;
+  if failed is not null then
+    perform mooring_internal.note_trouble(
+      array_fill(own_id, array[cardinality(failed)]), failed);
+  end if;
   if arrived then
     -- a drain goes on when what it moved runs elsewhere
     perform mooring_internal.enqueue('place');
@@ -3854,18 +4039,65 @@ $$;
 comment on function mooring_internal.assigned_and_promised_per_node() is
   'How many assignments, daemons not counted, each node owns or has been promised.';
 --! EndIncluded functions/placement/assigned_and_promised_per_node.sql
+--! Included functions/placement/shares_of_troubled_nodes.sql
+-- Nodes that get less than their weight at the moment, each with its share between 0 and 1:
+--   several deployments fail there: 1 / (1 + their number); one that fails alone is at fault itself
+--   the node was lost: half of it, which grows to the whole within trouble_memory after its return;
+--   each further loss halves it again, to 0.05 at least, and makes the time longer, to six times
+-- The share only lowers the weight. So a node that is the last one left still gets work.
+create or replace function mooring_internal.shares_of_troubled_nodes() returns table (
+  node_id int,
+  share float8,
+  failing bigint[],
+  losses int
+)
+  language sql stable security definer rows 10
+  set search_path = pg_catalog, mooring, pg_temp
+begin atomic
+  select f.node_id,
+      case when cardinality(f.failing) > 1 then 1.0 / (1 + cardinality(f.failing)) else 1 end
+        * coalesce(f.returned, 1) as share,
+      case when cardinality(f.failing) > 1 then f.failing end as failing,
+      f.losses
+    from (
+      select t.node_id,
+          array_agg(t.deployment_id order by t.deployment_id)
+            filter (where t.deployment_id > 0 and t.last_at > clock_timestamp() - s.trouble_memory)
+            as failing,
+          max(t.times) filter (where t.deployment_id = 0) as losses,
+          min(r.share) as returned
+        from mooring_internal.node_trouble t
+       cross join mooring.setting s
+        left join mooring.heartbeat h on h.node_id = t.node_id and t.deployment_id = 0
+       cross join lateral (
+         select case when t.deployment_id = 0 then least(1, greatest(0.05, 0.5 ^ t.times,
+             extract(epoch from clock_timestamp() - greatest(t.last_at, h.session_at))
+               / extract(epoch from s.trouble_memory * least(t.times, 6))))
+             end as share) r
+       where s.trouble_memory is not null
+       group by t.node_id) f
+   where cardinality(f.failing) > 1 or f.returned < 1;
+end;
+comment on function mooring_internal.shares_of_troubled_nodes() is
+  'Nodes on which several deployments fail, or that were lost lately, and the share of their '
+  'weight that counts.';
+--! EndIncluded functions/placement/shares_of_troubled_nodes.sql
 --! Included functions/placement/node_states.sql
--- Every node with its load and its last sample, as policies see it.
+-- Every node with its load and its last sample, as policies see it. A node in trouble has less
+-- weight, see shares_of_troubled_nodes().
 create or replace function mooring_internal.node_states() returns setof mooring.node_state
   language plpgsql stable security definer rows 1000
   set search_path = pg_catalog, mooring, pg_temp
 as $$
 begin
   return query
-    select n.id, n.name, n.weight, n.max_assignments, coalesce(l.assigned_and_promised, 0),
+    select n.id, n.name,
+        n.weight * coalesce(t.share, 1),
+        n.max_assignments, coalesce(l.assigned_and_promised, 0),
         h.running, h.cpu_pct, h.memory_mb, h.disk_free_pct
       from mooring.node n
       join mooring.heartbeat h on h.node_id = n.id
+      left join mooring_internal.shares_of_troubled_nodes() t on t.node_id = n.id
       left join mooring_internal.assigned_and_promised_per_node() l on l.node_id = n.id
      order by n.id;
 end;
@@ -6738,7 +6970,7 @@ begin
       select m.*, n.name as to_name, n.max_assignments,
           case
             when n.id is null then 'the node is gone'
-            when m.move_to = any (m.refused_by) then 'its agent refused it'
+            when m.move_to = any (m.refused_by) then 'its agent refused it, or it failed there'
             else f.obstacle
           end as obstacle
         from mover m
@@ -6948,7 +7180,8 @@ begin
            t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end,
            ', ' order by t.nodes desc, t.reason) as reasons
          from (
-           select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes
+           select coalesce(r.reason, 'its agent refused it, or it failed there') as reason,
+               count(*) as nodes
              from reason r
             where r.deployment_id = b.representative
             group by 1) t) w
@@ -7789,7 +8022,7 @@ begin
   fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
   obstacle := coalesce(
     mooring_internal.reason_not_eligible(fit),
-    case when node.id = any (row.refused_by) then 'its agent refused it' end);
+    case when node.id = any (row.refused_by) then 'its agent refused it, or it failed there' end);
   if obstacle is not null then
     raise exception using
       errcode = 'MR006',
@@ -8344,7 +8577,7 @@ begin
         end || ': give them to %2$s with upsert_node()',
       cardinality(node_ids), these)
     when 6 then format(
-      'every node that may run it refused it (%s; see last_error): '
+      'every node that may run it refused it, or it failed there (%s; see last_error): '
       'edit its spec, or add 1 to its generation, and they try again',
       these)
     when 7 then format(
@@ -9157,7 +9390,7 @@ begin
               || ': ' || mooring_internal.remedy_if_not_eligible(
                 c.fit, n, h, $2, g.disk_free_min_pct)
           when c.refused then
-            'no: its agent refused it: see last_error in placement; '
+            'no: its agent refused it, or it failed there: see last_error in placement; '
             'edit the spec, or add 1 to generation, and the agent tries again'
           when not $2.enabled then
             format(
@@ -11676,6 +11909,38 @@ begin
             'start its agent with what it may run: '
             'mooring agent --handover --name %s --trust ''^your-package@''',
             n.idle[1])
+        end;
+  select count(*) as nodes,
+      array_agg(
+        concat_ws(
+          ', ',
+          d.name || case
+            when h.failing is not null then format(
+              ' (%s fail there)',
+              mooring_internal.abbreviate_list(array(
+                select coalesce(w.name, w.id::text)
+                  from mooring.deployment w
+                 where w.id = any (h.failing)
+                 order by w.id), 3))
+            else ''
+          end,
+          case when h.losses > 1 then format('lost %s times', h.losses) end)
+        order by d.name) as troubled
+    into n
+    from mooring_internal.shares_of_troubled_nodes() h
+    join mooring.node d on d.id = h.node_id
+   where h.failing is not null or h.losses > 1;
+  return query
+    select 'trouble',
+        case when n.nodes = 0 then 'ok' else 'warning' end,
+        case
+          when n.nodes = 0 then 'no node is given less work because of trouble'
+          else 'given less new work: ' || mooring_internal.abbreviate_list(n.troubled, 5)
+        end,
+        case
+          when n.nodes > 0
+            then 'look at the host and at last_error in mooring.failing; '
+              'to keep work off it: select mooring.drain_node(...);'
         end;
   select count(distinct v.version) as versions,
       string_agg(

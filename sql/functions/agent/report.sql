@@ -18,6 +18,7 @@ declare
   refused_epochs bigint[];
   freed bigint[];
   arrived boolean;
+  failed bigint[];
 begin
   if jsonb_typeof(report.rows) is distinct from 'array' then
     raise exception using
@@ -136,9 +137,14 @@ begin
       bool_or(
         c.move_reason is not null
         and c.wanted = 'run'
-        and c.state not in ('installing', 'starting'))
-    into stopped, stopped_epochs, refused, refused_epochs, arrived
+        and c.state not in ('installing', 'starting')),
+      array_agg(distinct c.deployment_id) filter (where c.state in ('backoff', 'failed'))
+    into stopped, stopped_epochs, refused, refused_epochs, arrived, failed
     from current c;
+  if failed is not null then
+    perform mooring_internal.note_trouble(
+      array_fill(own_id, array[cardinality(failed)]), failed);
+  end if;
   if arrived then
     -- a drain goes on when what it moved runs elsewhere
     perform mooring_internal.enqueue('place');

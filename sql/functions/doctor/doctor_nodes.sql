@@ -95,6 +95,38 @@ begin
             'mooring agent --handover --name %s --trust ''^your-package@''',
             n.idle[1])
         end;
+  select count(*) as nodes,
+      array_agg(
+        concat_ws(
+          ', ',
+          d.name || case
+            when h.failing is not null then format(
+              ' (%s fail there)',
+              mooring_internal.abbreviate_list(array(
+                select coalesce(w.name, w.id::text)
+                  from mooring.deployment w
+                 where w.id = any (h.failing)
+                 order by w.id), 3))
+            else ''
+          end,
+          case when h.losses > 1 then format('lost %s times', h.losses) end)
+        order by d.name) as troubled
+    into n
+    from mooring_internal.shares_of_troubled_nodes() h
+    join mooring.node d on d.id = h.node_id
+   where h.failing is not null or h.losses > 1;
+  return query
+    select 'trouble',
+        case when n.nodes = 0 then 'ok' else 'warning' end,
+        case
+          when n.nodes = 0 then 'no node is given less work because of trouble'
+          else 'given less new work: ' || mooring_internal.abbreviate_list(n.troubled, 5)
+        end,
+        case
+          when n.nodes > 0
+            then 'look at the host and at last_error in mooring.failing; '
+              'to keep work off it: select mooring.drain_node(...);'
+        end;
   select count(distinct v.version) as versions,
       string_agg(
         format('%s: %s %s', v.version, v.kind, mooring_internal.abbreviate_list(v.names)),

@@ -105,7 +105,7 @@ begin
               || ': ' || mooring_internal.remedy_if_not_eligible(
                 c.fit, n, h, $2, g.disk_free_min_pct)
           when c.refused then
-            'no: its agent refused it: see last_error in placement; '
+            'no: its agent refused it, or it failed there: see last_error in placement; '
             'edit the spec, or add 1 to generation, and the agent tries again'
           when not $2.enabled then
             format(

@@ -125,7 +125,7 @@ begin
         end || ': give them to %2$s with upsert_node()',
       cardinality(node_ids), these)
     when 6 then format(
-      'every node that may run it refused it (%s; see last_error): '
+      'every node that may run it refused it, or it failed there (%s; see last_error): '
       'edit its spec, or add 1 to its generation, and they try again',
       these)
     when 7 then format(

@@ -44,7 +44,8 @@ begin
            t.reason || case when s.to_name is null then format(' (%s)', t.nodes) else '' end,
            ', ' order by t.nodes desc, t.reason) as reasons
          from (
-           select coalesce(r.reason, 'its agent refused it') as reason, count(*) as nodes
+           select coalesce(r.reason, 'its agent refused it, or it failed there') as reason,
+               count(*) as nodes
              from reason r
             where r.deployment_id = b.representative
             group by 1) t) w

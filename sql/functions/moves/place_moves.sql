@@ -66,7 +66,7 @@ begin
       select m.*, n.name as to_name, n.max_assignments,
           case
             when n.id is null then 'the node is gone'
-            when m.move_to = any (m.refused_by) then 'its agent refused it'
+            when m.move_to = any (m.refused_by) then 'its agent refused it, or it failed there'
             else f.obstacle
           end as obstacle
         from mover m

@@ -68,7 +68,7 @@ begin
   fit.has_room := fit.has_room or row.move_to is not distinct from node.id;
   obstacle := coalesce(
     mooring_internal.reason_not_eligible(fit),
-    case when node.id = any (row.refused_by) then 'its agent refused it' end);
+    case when node.id = any (row.refused_by) then 'its agent refused it, or it failed there' end);
   if obstacle is not null then
     raise exception using
       errcode = 'MR006',

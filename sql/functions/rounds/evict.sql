@@ -112,6 +112,8 @@ begin
     )
     select e.* from evicted e;
   if evict.deployments is null and evict.nodes is null then
+    perform mooring_internal.move_failing();
+    perform mooring_internal.forget_trouble();
     perform mooring_internal.mend_assignments();
     perform mooring_internal.make_daemons();
     -- a daemon that was made while its node was being deleted has no agent that could stop it

@@ -113,6 +113,8 @@ begin
     update mooring.heartbeat h
        set reaped_at = read_at
      where h.node_id = any (lost_nodes);
+    perform mooring_internal.note_trouble(
+      lost_nodes, array_fill(0::bigint, array[coalesce(cardinality(lost_nodes), 0)]));
     if coalesce(cardinality(lost), 0) < coalesce(max_rows, 10000) then
       -- What is left is locked elsewhere. xmax is the transaction that locks the row, or a number
       -- for several of them; then all that lock rows of the table are named.

@@ -131,7 +131,7 @@ story('a node whose agent refused the assignment says so', async (t, sql) => {
   await report(sql, host, (await assignments(sql))[0]!, 'refused')
   t.match(await explain(sql, id), [
     { node: 'host-b', verdict: /^next/ },
-    { node: 'host-a', verdict: /^no: its agent refused it: see last_error/ },
+    { node: 'host-a', verdict: /^no: its agent refused it, or it failed there: see last_error/ },
   ])
 })
 

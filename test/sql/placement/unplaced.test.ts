@@ -160,8 +160,8 @@ story('a refusal and its error are shown', async (t, sql) => {
     name: 'site',
     ordinal: 0,
     reason: pattern(
-      /^every node that may run it refused it \(host-\d+; see last_error\): edit its /,
-      /spec, or add 1 to its generation, and they try again$/,
+      /^every node that may run it refused it, or it failed there \(host-\d+; see last_error\): /,
+      /edit its spec, or add 1 to its generation, and they try again$/,
     ),
     last_error: 'no such version',
   })
