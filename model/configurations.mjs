@@ -20,6 +20,9 @@ export const CONFIGURATIONS = [
   { name: 'clock-step-1-stale-4', expected: SAFE, set: { STEP: 1, STALE: 4 } },
   { name: 'drift-and-step-stale-4', expected: DOUBLE, set: { DRIFT: 1, STEP: 1, STALE: 4 } },
   { name: 'drift-and-step-stale-5', expected: SAFE, set: { DRIFT: 1, STEP: 1, STALE: 5 } },
+  // a step beyond the margin, which a tick notices
+  { name: 'clock-step-noticed', expected: SAFE, set: { STEP: 2, NOTICE: 1 } },
+  { name: 'clock-step-second-opinion', expected: DOUBLE, set: { STEP: 2, NOTICE: 2 } },
   { name: 'lease-from-answer', expected: DOUBLE, quick: true, set: { FROM_ANSWER: 1 } },
 
   // which program kills
@@ -61,4 +64,26 @@ export const CONFIGURATIONS = [
   { name: 'promotion-no-hold', expected: DOUBLE, set: { OUTAGE: 2, HOLD: 0 } },
   { name: 'promotion-hold-of-reap-only', expected: DOUBLE, set: { OUTAGE: 2, HOLD: 1 } },
   { name: 'promotion-lease-of-node', expected: DOUBLE, set: { OUTAGE: 2, NODE_LEASE: 1 } },
+  { name: 'promotion-restart-after-lease', expected: DOUBLE, set: { OUTAGE: 2, RAN: 3 } },
+  { name: 'move-promotion', expected: SAFE, slow: true, set: { MOVE: 1, OUTAGE: 2 } },
+  {
+    name: 'move-promotion-restart-after-report',
+    expected: DOUBLE,
+    slow: true,
+    set: { MOVE: 1, OUTAGE: 2, RAN: 2 },
+  },
+
+  // the server of before the promotion goes on answering, and each request reaches either one
+  { name: 'deposed-synchronous', expected: SAFE, set: { OUTAGE: 1, DEPOSED: 1 } },
+  { name: 'deposed-confirms', expected: DOUBLE, set: { OUTAGE: 1, DEPOSED: 1, SYNC: 0 } },
+  {
+    name: 'deposed-confirms-heard',
+    expected: SAFE,
+    set: { OUTAGE: 1, DEPOSED: 1, SYNC: 0, HEARD: 1 },
+  },
+  {
+    name: 'deposed-confirms-heard-any-timeline',
+    expected: DOUBLE,
+    set: { OUTAGE: 1, DEPOSED: 1, SYNC: 0, HEARD: 1, NEWEST: 0 },
+  },
 ]

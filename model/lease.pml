@@ -36,6 +36,11 @@
 #ifndef STEP
 #define STEP 0             /* the database clock jumps forward by this, once */
 #endif
+#ifndef NOTICE
+/* what a tick does that compares clocks. 0: nothing, as with a step within the margin. 1: one
+   opinion starts a hold. 2: it waits for a second one, and its reap goes on */
+#define NOTICE 0
+#endif
 
 /* which program kills at the deadline */
 #ifndef FENCE
@@ -99,6 +104,25 @@
 #ifndef HOLD
 #define HOLD 2             /* after it: 0 nothing, 1 no reap and no claim, 2 no new start either */
 #endif
+#ifndef RAN
+/* what ran on a host starts there again in a hold. 0: never, 1: until its lease is over or the host
+   has reported its stop, 2: also when the stop is reported, 3: also when the lease is over */
+#define RAN 1
+#endif
+#ifndef DEPOSED
+#define DEPOSED 0          /* 1: the server before the outage goes on answering, to either agent */
+#endif
+#ifndef SYNC
+/* 1: with a synchronous standby a deposed server commits nothing, so it answers reads only */
+#define SYNC 1
+#endif
+#ifndef NEWEST
+#define NEWEST 1           /* 1: once it has heard the new server, an agent leaves the old one */
+#endif
+#ifndef HEARD
+/* both agents hear the new server while more than this is left of its hold; 0: perhaps never */
+#define HEARD 0
+#endif
 
 #define NONE 2
 #define OLD (STALE > FREE -> STALE + 1 : FREE + 1)
@@ -117,10 +141,17 @@ byte session[2];           /* heartbeat.session: the host whose agent has it */
 byte hold;                 /* ticks left of pulse.hold_until */
 byte condemned = NONE;     /* judged by a reap that holds no lock */
 bool stepped, out;
+byte opinions;             /* ticks that have seen the step */
 
 /* what the standby received, once, at some moment before it is promoted */
 bool copied, copy_stop;
 byte copy_owner = NONE, copy_epoch;
+
+/* the deposed server: what it has, when a standby was promoted beside it */
+byte old_owner = NONE, old_epoch;
+bool old_stop;
+bool heard[2];             /* the agent has had an answer of the new server */
+bool says_old[2], rd_old[2];  /* that answer is of the deposed one */
 
 /* one beat in flight per agent */
 #define IDLE 0
@@ -150,6 +181,7 @@ byte held[2];              /* the epoch of the set the agent has, 0 for nothing 
 bool held_stop[2];
 bool may_start[2];         /* the last answer said that there is no hold */
 bool leased[2];            /* what is left counts for the epoch held */
+byte ran[2];               /* the epoch that ran here and may start again in a hold */
 byte left[2];              /* ticks left of the lease */
 #define GONE 0
 #define RUNS 1
@@ -165,7 +197,14 @@ byte missed;               /* ticks host 0 may still miss */
 #define OWNED(h) (owner == NAME(h))
 #define SERVED(h) (!SESSION || session[NAME(h)] == h)
 
-#define USED(e) (epoch == e || copy_epoch == e || held[0] == e || held[1] == e || \
+#define OLD_OWNED(h) (old_owner == NAME(h))
+#define OLD_ANSWERS (DEPOSED && out)
+/* an answer that is not believed is the same as none */
+#define GIVES(h) (OLD_ANSWERS && (!heard[h] || !NEWEST))
+#define BELIEVED(h, of_old) (!(of_old) || !heard[h] || !NEWEST)
+
+#define USED(e) (epoch == e || copy_epoch == e || old_epoch == e || ran[0] == e || ran[1] == e || \
+                 held[0] == e || held[1] == e || \
                  says[0] == e || says[1] == e || rd_says[0] == e || rd_says[1] == e || \
                  report[0] == e || report[1] == e)
 #define UNUSED (!USED(1) -> 1 : (!USED(2) -> 2 : (!USED(3) -> 3 : (!USED(4) -> 4 : \
@@ -173,15 +212,27 @@ byte missed;               /* ticks host 0 may still miss */
                (!USED(9) -> 9 : (!USED(10) -> 10 : 11))))))))))
 
 inline lose_beat(h) {
-  beat[h] = IDLE; says[h] = 0; says_stop[h] = false; says_hold[h] = false; since[h] = 0
+  beat[h] = IDLE; says[h] = 0; says_stop[h] = false; says_hold[h] = false; since[h] = 0;
+  says_old[h] = false
 }
-inline lose_read(h) { rd[h] = IDLE; rd_says[h] = 0; rd_stop[h] = false; rd_since[h] = 0 }
+inline lose_read(h) {
+  rd[h] = IDLE; rd_says[h] = 0; rd_stop[h] = false; rd_since[h] = 0; rd_old[h] = false
+}
 /* A value that no rule reads again is forgotten, so that states that behave alike are one. Without
    a lease an epoch matters only where it is reported or compared with an answer. It can be compared
    with an answer only while the row or a message has it. */
-#define NAMED(h, e) (e == epoch || e == copy_epoch || e == says[h] || e == rd_says[h])
+#define NAMED(h, e) (e == epoch || e == copy_epoch || e == old_epoch || \
+                     e == says[h] || e == rd_says[h])
+/* leases.onOver(): the right under this epoch is over */
+inline lease_over(h) { if :: RAN != 3 -> ran[h] = 0 :: else fi }
 inline tidy(h) {
-  if :: left[h] == 0 -> leased[h] = false :: else fi;
+  if :: left[h] == 0 -> leased[h] = false; lease_over(h) :: else fi;
+  if
+  :: ran[h] != held[h] && !NAMED(h, ran[h]) || RAN && out && hold == 0 && may_start[h] &&
+       !says_hold[h] ->
+     ran[h] = 0
+  :: else
+  fi;
   if
   :: !leased[h] && !(MOVE && held_stop[h] && (!REPORT_EPOCH || NAMED(h, held[h]))) &&
        !(READS(h) && NAMED(h, held[h])) ->
@@ -204,7 +255,7 @@ inline tidy(h) {
 }
 inline forget(h) {
   held[h] = 0; held_stop[h] = false; may_start[h] = !OUTAGE; leased[h] = false; last[h] = TTL;
-  lose_read(h)
+  ran[h] = 0; lose_read(h)
 }
 inline free_row() { owner = NONE; epoch = 0; stop = false }
 inline look(h) {
@@ -224,11 +275,22 @@ inline confirm(h, ago) {
 
 /* assignments.ts, take() */
 inline take(h, it, it_stop) {
-  if :: held[h] != it -> leased[h] = false :: else fi;
+  if :: held[h] != it -> leased[h] = false; lease_over(h) :: else fi;
   held[h] = it; held_stop[h] = it_stop
 }
 
+/* newest-server.ts: an answer of the new server is remembered */
+inline note_server(h, of_old) {
+  if :: OLD_ANSWERS && !(of_old) && (NEWEST || HEARD) -> heard[h] = true :: else fi;
+  if
+  :: NEWEST && heard[0] && heard[1] ->
+     old_owner = NONE; old_epoch = 0; old_stop = false
+  :: else
+  fi
+}
+
 inline hear(h) {
+  note_server(h, says_old[h]);
   /* without an outage there is no hold, and the first answer is not waited for */
   may_start[h] = !says_hold[h];
   if
@@ -245,7 +307,9 @@ inline hear(h) {
      :: else
      fi
   fi;
-  lose_beat(h); tidy(h)
+  lose_beat(h);
+  if :: rd_old[h] && heard[h] && NEWEST -> lose_read(h) :: else fi;
+  tidy(h)
 }
 
 proctype Agent(byte h) {
@@ -256,14 +320,15 @@ proctype Agent(byte h) {
 
   :: atomic { UP(h) && beat[h] == IDLE -> beat[h] = ASKED; since[h] = 0 }
   :: atomic { beat[h] != IDLE -> lose_beat(h) }
-  :: atomic { UP(h) && beat[h] == ANSWERED -> hear(h) }
+  :: atomic { UP(h) && beat[h] == ANSWERED && BELIEVED(h, says_old[h]) -> hear(h) }
   /* MR001 */
   :: atomic { UP(h) && beat[h] == ASKED && !SERVED(h) ->
        lose_beat(h); forget(h); registered[h] = false }
 #if READ
   :: atomic { READS(h) && UP(h) && rd[h] == IDLE -> rd[h] = ASKED; rd_since[h] = last[h] }
   :: atomic { rd[h] != IDLE -> lose_read(h) }
-  :: atomic { UP(h) && rd[h] == ANSWERED ->
+  :: atomic { UP(h) && rd[h] == ANSWERED && BELIEVED(h, rd_old[h]) ->
+       note_server(h, rd_old[h]);
        take(h, rd_says[h], rd_stop[h]);
        if
        :: READ_ANY_BEAT && held[h] != 0 -> confirm(h, last[h])
@@ -272,14 +337,15 @@ proctype Agent(byte h) {
        fi;
        lose_read(h); tidy(h) }
 #endif
-  :: atomic { UP(h) && held[h] != 0 && !held_stop[h] && may_start[h] && leased[h] && left[h] > 0 &&
-       work[h] == GONE ->
-       work[h] = RUNS; assert(work[0] == GONE || work[1] == GONE) }
+  :: atomic { UP(h) && held[h] != 0 && !held_stop[h] && leased[h] && left[h] > 0 &&
+       (may_start[h] || ran[h] == held[h]) && work[h] == GONE ->
+       work[h] = RUNS; ran[h] = (RAN -> held[h] : 0); tidy(h);
+       assert(work[0] == GONE || work[1] == GONE) }
   /* ordered, no longer listed, or ended by itself: stopping is always allowed */
   :: atomic { agent[h] == AWAKE && work[h] == RUNS -> work[h] = DYING + KILL }
 #if MOVE
   :: atomic { UP(h) && held[h] != 0 && held_stop[h] && work[h] == GONE && report[h] == 0 ->
-       report[h] = held[h] }
+       report[h] = held[h]; if :: RAN < 2 -> ran[h] = 0 :: else fi }
 #endif
   :: atomic { agent[h] == AWAKE -> agent[h] = PAUSED }
   :: atomic { agent[h] == PAUSED -> agent[h] = AWAKE }
@@ -308,10 +374,36 @@ inline land(h) {
   fi
 }
 
+/* the deposed server: what it commits waits for ever for a synchronous standby, reads do not */
+inline land_at_old(h) {
+  says_old[h] = true; beat[h] = ANSWERED;
+  says[h] = (OLD_OWNED(h) -> old_epoch : 0); says_stop[h] = (OLD_OWNED(h) && old_stop)
+}
+inline read_at_old(h) {
+  rd_old[h] = true; rd[h] = ANSWERED;
+  rd_says[h] = (OLD_OWNED(h) -> old_epoch : 0); rd_stop[h] = (OLD_OWNED(h) && old_stop)
+}
+inline depose() {
+  if
+  :: DEPOSED ->
+     old_owner = owner; old_epoch = epoch; old_stop = stop;
+     says_old[0] = (beat[0] == ANSWERED); says_old[1] = (beat[1] == ANSWERED);
+     rd_old[0] = (rd[0] == ANSWERED); rd_old[1] = (rd[1] == ANSWERED)
+  :: else
+  fi
+}
+
 proctype Database() {
   do
   :: atomic { beat[0] == LANDED || beat[0] == ASKED && SERVED(0) -> land(0) }
   :: atomic { beat[1] == LANDED || beat[1] == ASKED && SERVED(1) -> land(1) }
+#if DEPOSED
+  :: atomic { GIVES(0) && !SYNC && beat[0] == ASKED -> land_at_old(0) }
+  :: atomic { GIVES(1) && !SYNC && beat[1] == ASKED -> land_at_old(1) }
+#if READ
+  :: atomic { GIVES(0) && rd[0] == ASKED -> read_at_old(0) }
+#endif
+#endif
 #if READ
   :: atomic { rd[0] == ASKED && SERVED(0) ->
        rd_says[0] = (OWNED(0) -> epoch : 0); rd_stop[0] = (OWNED(0) && stop);
@@ -329,7 +421,13 @@ proctype Database() {
 #endif
   /* reap() */
 #if REAP_LOCKED
-  :: atomic { owner != NONE && hold == 0 && age[owner] > STALE -> free_row() }
+  :: atomic { owner != NONE && hold == 0 && age[owner] > STALE ->
+       if
+       :: stepped && opinions < NOTICE ->
+          opinions++;
+          if :: opinions == NOTICE -> hold = STALE + 1 :: else -> free_row() fi
+       :: else -> free_row()
+       fi }
 #else
   :: atomic { owner != NONE && hold == 0 && age[owner] > STALE && condemned == NONE ->
        condemned = owner }
@@ -357,11 +455,12 @@ proctype Database() {
 #if OUTAGE == 2
   :: atomic { !copied -> copied = true; copy_owner = owner; copy_epoch = epoch; copy_stop = stop }
   :: atomic { copied && !out ->
-       out = true; owner = copy_owner; epoch = copy_epoch; stop = copy_stop;
+       depose(); out = true; owner = copy_owner; epoch = copy_epoch; stop = copy_stop;
        copy_owner = NONE; copy_epoch = 0; copy_stop = false;
        age[0] = OLD; age[1] = OLD; hold = (HOLD -> STALE + 1 : 0) }
 #elif OUTAGE == 1
-  :: atomic { !out -> out = true; age[0] = OLD; age[1] = OLD; hold = (HOLD -> STALE + 1 : 0) }
+  :: atomic { !out ->
+       depose(); out = true; age[0] = OLD; age[1] = OLD; hold = (HOLD -> STALE + 1 : 0) }
 #endif
   od
 }
@@ -381,7 +480,8 @@ inline die(h) {
 
 proctype Clock() {
   do
-  :: atomic { !MUST_KILL(0) && !MUST_KILL(1) ->
+  :: atomic { !MUST_KILL(0) && !MUST_KILL(1) &&
+       !(HEARD && out && hold <= HEARD && !(heard[0] && heard[1])) ->
        if :: age[0] < OLD -> age[0]++ :: else fi;
        if :: age[1] < OLD -> age[1]++ :: else fi;
        if :: hold > 0 -> hold-- :: else fi;

@@ -42,9 +42,9 @@ export interface AssignmentDependencies extends WorkloadDependencies {
   backoff: RestartBackoffOptions
   log: Logger
   report: (report: AssignmentReport) => void
-  /** The last epoch under which this session ran it. The supervisor remembers it. */
+  /** The last epoch under which this session ran it. The supervisor remembers it; null: no more. */
   ranEpoch: string | null
-  onEpochRan: (epoch: string) => void
+  onEpochRan: (epoch: string | null) => void
   /** The warden fenced the process, because its lease ended there. */
   onFenced: () => void
   /** No process is left, and the node does not own the assignment. */
@@ -329,6 +329,9 @@ export function superviseAssignment(
     cancelStart()
     phase = 'none'
     if (wanted) turnTo(wanted)
+    // The report of an ordered stop frees the row, and another node may run it from then on. A
+    // standby that is promoted without both would name this node again, under the same epoch.
+    if (wanted?.wanted === 'stop') forgetRan()
     // A row that is not owned is reported only where something was done and no final report was
     // made, because the database rejects any other report of it.
     const isReported =
@@ -337,6 +340,11 @@ export function superviseAssignment(
     if (wanted) return
     removeEmptyWorkDir(deps.stateDir, assignmentId)
     deps.onGone()
+  }
+
+  const forgetRan = (): void => {
+    ranEpoch = null
+    deps.onEpochRan(null)
   }
 
   const fence = (graceMs: number | null): void => {
@@ -366,9 +374,7 @@ export function superviseAssignment(
       else if (phase !== 'ending') decideNext()
       else if (graceMs !== undefined) workload?.process.end(graceMs)
     },
-    forgetRan() {
-      ranEpoch = null
-    },
+    forgetRan,
     detach() {
       cancelStart()
       detached = true

@@ -141,6 +141,7 @@ export function createSupervisor(deps: SupervisorDependencies): Supervisor {
       ranEpoch: ranEpochs.get(id) ?? null,
       onEpochRan(epoch) {
         ranEpochs.delete(id)
+        if (epoch === null) return
         ranEpochs.set(id, epoch)
         const oldest = ranEpochs.keys().next().value!
         if (ranEpochs.size > REMEMBERED_EPOCHS) ranEpochs.delete(oldest)

@@ -161,3 +161,29 @@ t.test(
     )
   },
 )
+
+t.test(
+  'what was ordered to stop does not start again in a hold under the same epoch',
+  async (t) => {
+    const r = await rig(t)
+    const [stopped, restarted] = [owned(), owned()]
+    r.supervisor.reconcile([stopped, restarted], may)
+    await r.reached(restarted, 'running')
+    await r.reached(stopped, 'running')
+    r.supervisor.reconcile([{ ...stopped, wanted: 'stop' }, restarted], may)
+    // the report frees the row, and a standby that lacks both order and release is promoted
+    await r.reached(stopped, 'stopped')
+    r.supervisor.fence([restarted.assignment_id], 100)
+    await r.reached(restarted, 'stopped')
+    r.supervisor.reconcile([stopped, restarted], mayNot)
+    await waitFor(() => r.last(restarted)?.state === 'running', { label: 'the other runs again' })
+    t.equal(r.last(stopped)?.state, 'stopped')
+    r.supervisor.reconcile([], mayNot)
+    await r.reached(restarted, 'stopped')
+    r.supervisor.reconcile([stopped, restarted], mayNot)
+    await waitFor(() => r.last(restarted)?.state === 'running', { label: 'it runs once more' })
+    t.equal(r.last(stopped)?.state, 'stopped', 'nor when it was not listed for a while')
+    r.supervisor.reconcile([stopped, restarted], may)
+    await waitFor(() => r.last(stopped)?.state === 'running', { label: 'it runs after the hold' })
+  },
+)
