@@ -28,6 +28,7 @@ import { addSet } from './commands/set.js'
 import { addSimulate } from './commands/simulate.js'
 import { addStatus } from './commands/status.js'
 import { addUndrain } from './commands/undrain.js'
+import { addUninstall } from './commands/uninstall.js'
 import { addUp } from './commands/up.js'
 import { addUpGuard } from './commands/up-guard.js'
 import { addWorker } from './commands/worker.js'
@@ -104,6 +105,7 @@ for (const add of [
   addRole,
   addDb,
   addMigrate,
+  addUninstall,
   addWorker,
   addAgent,
   addCompletion,

@@ -30,6 +30,7 @@ const DOORS = new RegExp(
     'workers/verbs',
     'workers/tasks/[^/]+',
     'postgres/migrate/queries',
+    'postgres/migrate/uninstall-queries',
     'postgres/find-primary',
     'postgres/embedded/data-folder',
   ].join('|')})\\.ts$`,

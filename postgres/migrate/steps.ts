@@ -100,12 +100,14 @@ interface Tries {
   session: MigrationSession
   log: (message: string) => void
   until: number
+  /** What gives up in the end. */
+  what?: string
   signal: AbortSignal | undefined
 }
 
 /** Repeats the step while another session holds a lock it needs. Committed parts stay. */
-async function withoutBlocking(
-  { session, log, until, signal }: Tries,
+export async function withoutBlocking(
+  { session, log, until, signal, what = 'migration' }: Tries,
   step: () => Promise<unknown>,
 ): Promise<void> {
   for (let reported = ''; ;) {
@@ -120,10 +122,10 @@ async function withoutBlocking(
       if (code !== '55P03' && code !== '40P01') throw error
       const blockers = (await watch.stop()).join(', ') || 'another session'
       if (performance.now() > until) {
-        throw new MigrateError(`the migration gave up: ${blockers} holds a lock that it needs`, {
+        throw new MigrateError(`the ${what} gave up: ${blockers} holds a lock that it needs`, {
           code: '55P03',
           hint:
-            'end that transaction (select pg_terminate_backend(pid)), then migrate again; ' +
+            'end that transaction (select pg_terminate_backend(pid)), then try again; ' +
             'unfinished steps have changed nothing',
         })
       }

@@ -67,6 +67,7 @@ t.test('every command explains itself', async (t) => {
       ['db', 'down'],
       ['db', 'url'],
       ['migrate'],
+      ['uninstall'],
       ['worker'],
       ['agent'],
       ['completion'],
@@ -171,6 +172,7 @@ t.test('a bad DATABASE_URL is refused by part, and never shown', async (t) => {
       ['agent', '--name', 'host-a', '--trust', 'x'],
       ['worker'],
       ['migrate'],
+      ['uninstall'],
     ]) {
       const { code, stderr } = await run(t, args, { databaseUrl: url })
       t.equal(code, 2, `${args[0]} ${url}`)
