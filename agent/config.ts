@@ -7,6 +7,7 @@ import { trustProblem } from '../syntax/trust-pattern.js'
 import { hostname } from 'node:os'
 import { resolve } from 'node:path'
 import { z } from 'zod'
+import { hostStateFolder } from '../state-folder/default-folder.js'
 import { DEFAULT_KEEP } from './cleanup/cleanup.js'
 import { CONTAINMENT_LEVELS } from './warden/containment.js'
 import type { ContainmentLevel } from './warden/containment.js'
@@ -116,7 +117,7 @@ const schema = z.strictObject({
   stateDir: z
     .string()
     .min(1, 'must not be empty')
-    .default(() => process.env['MOORING_STATE_DIR'] ?? '.mooring'),
+    .default(() => hostStateFolder({ DATABASE_URL: 'given', ...process.env })),
   keepLogsMs: keptMs(DEFAULT_KEEP.logsMs),
   keepPackagesMs: keptMs(DEFAULT_KEEP.packagesMs),
   keepWorkMs: keptMs(DEFAULT_KEEP.workMs),

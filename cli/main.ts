@@ -25,6 +25,7 @@ import { addResumeReaping } from './commands/resume-reaping.js'
 import { addRole } from './commands/role.js'
 import { addScale } from './commands/scale.js'
 import { addSet } from './commands/set.js'
+import { addShow } from './commands/show.js'
 import { addSimulate } from './commands/simulate.js'
 import { addStatus } from './commands/status.js'
 import { addUndrain } from './commands/undrain.js'
@@ -108,6 +109,7 @@ for (const add of [
   addUninstall,
   addWorker,
   addAgent,
+  addShow,
   addCompletion,
   addCordon,
   addVersion,

@@ -2,6 +2,11 @@
 import { InvalidArgumentError, Option } from 'commander'
 import type { Command } from 'commander'
 import { UsageError } from './errors.js'
+import {
+  hostStateFolder,
+  LOCAL_STATE_FOLDER,
+  SYSTEM_STATE_FOLDER,
+} from '../state-folder/default-folder.js'
 
 export interface DatabaseOptions {
   stateDir: string
@@ -10,13 +15,21 @@ export interface JsonOptions {
   json?: boolean
 }
 
-export const DEFAULT_STATE_DIR = '.mooring'
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
 export function stateDirOption(): Option {
   return new Option('--state-dir <dir>', 'where Mooring keeps its files on this host')
     .env('MOORING_STATE_DIR')
-    .default(DEFAULT_STATE_DIR)
+    .default(LOCAL_STATE_FOLDER)
+}
+
+/** Of commands that read or write the files of agents. */
+function hostStateDirOption(): Option {
+  return stateDirOption().default(
+    hostStateFolder(),
+    `${LOCAL_STATE_FOLDER}; with DATABASE_URL ${SYSTEM_STATE_FOLDER} as root, ` +
+      'else ~/.local/state/mooring',
+  )
 }
 
 export function jsonOption(what = 'print JSON'): Option {
@@ -39,9 +52,12 @@ export function stopOnStdinEndOption(): Option {
 }
 
 /** Makes a command one that connects to the database. */
-export function databaseCommand(command: Command): Command {
+export function databaseCommand(
+  command: Command,
+  { agentFiles = false }: { agentFiles?: boolean } = {},
+): Command {
   return command
-    .addOption(stateDirOption())
+    .addOption(agentFiles ? hostStateDirOption() : stateDirOption())
     .addHelpText(
       'after',
       '\nDatabase: DATABASE_URL, else the embedded server of the state directory.',

@@ -32,7 +32,7 @@ interface AgentOptions extends DatabaseOptions {
 }
 
 export function addAgent(program: Command): void {
-  databaseCommand(program.command('agent'))
+  databaseCommand(program.command('agent'), { agentFiles: true })
     .description('run the agent of this host, which starts and stops the instances placed here')
     .option('--name <name>', 'name of the node (default: the name of the host)')
     .option(

@@ -3,7 +3,7 @@ import type { Command } from 'commander'
 import { raceDeadline } from '../../host/deadline.js'
 import { withDb } from '../database.js'
 import type { Queries } from '../queries/queries.js'
-import { DEFAULT_STATE_DIR } from '../options.js'
+import { LOCAL_STATE_FOLDER } from '../../state-folder/default-folder.js'
 import { completionOf } from '../terminal/completion.js'
 import type { Kind } from '../terminal/completion.js'
 import { printable } from '../terminal/text.js'
@@ -70,7 +70,7 @@ Names are those of the database of DATABASE_URL, if it answers within a second.`
 
 /** None where the database is away, slow, or refuses: a completion has nowhere to say so. */
 async function namesOf(kinds: readonly Kind[]): Promise<string[]> {
-  const stateDir = process.env['MOORING_STATE_DIR'] ?? DEFAULT_STATE_DIR
+  const stateDir = process.env['MOORING_STATE_DIR'] ?? LOCAL_STATE_FOLDER
   const asking = withDb({ stateDir }, async (db) =>
     (await Promise.all(kinds.map((kind) => NAMES[kind](db)))).flat(),
   )

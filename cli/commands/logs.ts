@@ -41,7 +41,7 @@ const MOST_LOGS = 50
 const GONE = ''
 
 export function addLogs(program: Command): void {
-  databaseCommand(program.command('logs'))
+  databaseCommand(program.command('logs'), { agentFiles: true })
     .description('show stdout and stderr of an assignment, or of all assignments of a deployment')
     .argument('[assignment|deployment]', 'id of an assignment, else name or id of a deployment')
     .option('-f, --follow', 'continue with new lines, through rotations and moves')

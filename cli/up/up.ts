@@ -15,7 +15,7 @@ import { parseDatabaseUrl } from '../../postgres/database-url.js'
 import { migrateText } from '../terminal/migrate-text.js'
 import { migrate } from '../../postgres/migrate/migrate.js'
 import { localUser } from '../local-user.js'
-import { DEFAULT_STATE_DIR } from '../options.js'
+import { LOCAL_STATE_FOLDER } from '../../state-folder/default-folder.js'
 import { onStopSignal } from '../signals.js'
 import { createUpFleet } from './fleet.js'
 import { isAlive } from '../../host/lock-file.js'
@@ -134,7 +134,7 @@ export function programName(
 function psqlLine(stateDir: string): string {
   const where = process.env['DATABASE_URL']
     ? ' (with the same DATABASE_URL)'
-    : stateDir === DEFAULT_STATE_DIR
+    : stateDir === LOCAL_STATE_FOLDER
       ? ''
       : ` --state-dir ${stateDir}`
   return `psql beside it: ${programName()} psql${where}`

