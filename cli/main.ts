@@ -28,6 +28,7 @@ import { addSet } from './commands/set.js'
 import { addShow } from './commands/show.js'
 import { addSimulate } from './commands/simulate.js'
 import { addStatus } from './commands/status.js'
+import { addHold } from './commands/hold.js'
 import { addUndrain } from './commands/undrain.js'
 import { addUninstall } from './commands/uninstall.js'
 import { addUp } from './commands/up.js'
@@ -97,6 +98,7 @@ for (const add of [
   addSet,
   addDrain,
   addUndrain,
+  addHold,
   addReassign,
   addRebalance,
   addSimulate,

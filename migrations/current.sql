@@ -229,6 +229,7 @@ create table mooring.node (
   drain_deadline_at timestamptz,
   drain_total int,
   drained_at timestamptz,
+  held_until timestamptz,
   weight float8 not null default 100
     constraint node_weight_is_between_a_thousandth_and_a_million
     check (weight between 0.001 and 1000000),
@@ -282,6 +283,8 @@ comment on column mooring.node.drain_deadline_at is
   'From then on a drain stops what is left, even if no other node may run it.';
 comment on column mooring.node.drain_total is 'What it owned when the drain began.';
 comment on column mooring.node.drained_at is 'When the drain had nothing left to move.';
+comment on column mooring.node.held_until is
+  'Until then its work waits for it, and it gets no new work. See hold_node().';
 comment on column mooring.node.weight is
   'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is

@@ -57,6 +57,7 @@
 --!include functions/nodes/with_labels.sql
 --!include functions/nodes/upsert_node.sql
 --!include functions/nodes/set_node_enabled.sql
+--!include functions/nodes/hold_node.sql
 --!include functions/nodes/forget_node.sql
 --!include functions/nodes/forget_trouble.sql
 
@@ -92,6 +93,7 @@
 --!include functions/placement/code_variables.sql
 --!include functions/placement/eligibility_groups.sql
 --!include functions/placement/label_texts.sql
+--!include functions/nodes/node_is_held.sql
 --!include functions/placement/eligibility.sql
 --!include functions/placement/work_of_lost_node.sql
 --!include functions/placement/pending_signatures.sql

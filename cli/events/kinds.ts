@@ -30,6 +30,8 @@ export const EVENT_KINDS: readonly string[] = [
   'drain_changed',
   'drain_ended',
   'node_drained',
+  'node_held',
+  'node_hold_ended',
   'drain_failed',
   'rebalance_started',
   'hold_started',

@@ -36,6 +36,8 @@ export interface NodeQueries {
   drainProgress(node: string): Promise<DrainRow | null>
   drainNode(node: string, order: DrainOrder): Promise<DrainRow>
   undrainNode(node: string): Promise<void>
+  /** An interval of Postgres; '0' ends the hold. Resolves with the time it ends. */
+  holdNode(node: string, duration: string): Promise<Date | null>
   setNodeEnabled(node: string, enabled: boolean): Promise<void>
   forgetNode(node: string): Promise<void>
   /** With dryRun the database ends as it was. */
@@ -70,6 +72,12 @@ export function createNodeQueries(sql: Sql): NodeQueries {
     },
     async undrainNode(node) {
       await sql`select n.name from mooring.undrain_node(${node}) n`
+    },
+    async holdNode(node, duration) {
+      const [row] = await sql<{ held_until: Date | null }[]>`
+        select n.held_until
+          from mooring.hold_node(${node}, ${duration}::interval) n`
+      return row!.held_until
     },
     async setNodeEnabled(node, enabled) {
       await sql`select n.name from mooring.set_node_enabled(${node}, ${enabled}) n`

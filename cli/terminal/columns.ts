@@ -77,6 +77,7 @@ const HEALTH_COLOURS: Record<string, (text: string) => string> = {
   LOW_DISK: colors.yellow,
   UNHEALTHY: colors.red,
   STALE: colors.red,
+  HELD: colors.yellow,
   LEFT: colors.dim,
   UNKNOWN: colors.dim,
 }

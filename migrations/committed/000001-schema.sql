@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8e3eee394419cec856f9d30257f3afb3ed2933ae
+--! Hash: sha1:bb8220b2c33bf1ebe9cbe9b85473bb3c9331b128
 --! Message: schema
 
 -- Everything that changes state. Definitions that are harmless to re-run live in ../sql; the end of
@@ -233,6 +233,7 @@ create table mooring.node (
   drain_deadline_at timestamptz,
   drain_total int,
   drained_at timestamptz,
+  held_until timestamptz,
   weight float8 not null default 100
     constraint node_weight_is_between_a_thousandth_and_a_million
     check (weight between 0.001 and 1000000),
@@ -286,6 +287,8 @@ comment on column mooring.node.drain_deadline_at is
   'From then on a drain stops what is left, even if no other node may run it.';
 comment on column mooring.node.drain_total is 'What it owned when the drain began.';
 comment on column mooring.node.drained_at is 'When the drain had nothing left to move.';
+comment on column mooring.node.held_until is
+  'Until then its work waits for it, and it gets no new work. See hold_node().';
 comment on column mooring.node.weight is
   'Capacity relative to 100: a node of 200 takes twice as much.';
 comment on column mooring.node.labels is
@@ -1393,12 +1396,13 @@ return '{
     "mooring_viewer": [
       "schema_version", "explain", "last_events", "placements_of", "history", "placement_at",
       "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor", "server_identity",
-      "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
+      "node_is_live", "node_is_held",
+      "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
       "pending_reasons", "waiting_for_namesakes", "awaited_nodes", "placement_lock_holder",
       "lock_space", "lock_key", "round_interval"],
     "mooring_operator": [
-      "reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled",
-      "forget_node", "resume_reaping", "rebalance",
+      "reassign", "restart", "drain_node", "undrain_node", "hold_node", "upsert_node",
+      "set_node_enabled", "forget_node", "resume_reaping", "rebalance",
       "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": [
       "schema_version", "server_identity", "register_node", "heartbeat", "assignments_of",
@@ -2048,8 +2052,10 @@ comment on function mooring_internal.work_with_nowhere_to_go(int[]) is
 -- What stays with its node:
 --   daemons, unless they shall stop
 --   work with on_lost = 'keep' that no live node could take, see work_with_nowhere_to_go()
+--   all work of a node that is held, see hold_node()
 --   all work while reaping is paused
--- Work of nodes without a session never stays, because those left by themselves.
+-- Work of nodes without a session never stays, because those left by themselves. While such a node
+-- is held, its work stays too.
 -- README.md tells what each lock and each skipped row is for.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(
@@ -2068,6 +2074,8 @@ declare
   in_hold boolean;
   -- nodes that left, and silent ones, with work that a reap may free
   overdue int[];
+  -- nodes whose work waits for them, see hold_node()
+  held int[];
   -- deployments whose work stays with its silent node
   stays bigint[] := '{}';
   lost bigint[];
@@ -2092,12 +2100,17 @@ begin
     perform mooring_internal.finish_round('reap');
     return;
   end if;
+  held := array(
+    select n.id
+      from mooring.node n
+     where mooring_internal.node_is_held(n.held_until));
   -- offset 0: one index lookup for each such node, up to the first hit; as a join it would read
   -- all that each of them owns
   overdue := array(
     select h.node_id
       from mooring.heartbeat h
      where (h.session is null or h.beat_at < at - margin)
+       and h.node_id <> all (held)
        and exists (
          select from mooring.assignment a
           where a.node_id = h.node_id
@@ -2977,6 +2990,53 @@ $$;
 comment on function mooring.set_node_enabled(text, boolean) is
   'Opens a node for new work, or closes it; what runs there stays. Returns the node.';
 --! EndIncluded functions/nodes/set_node_enabled.sql
+--! Included functions/nodes/hold_node.sql
+-- hold_node: the work of a node waits for it, for so long at most: for a host that is rebooted on
+-- purpose. The node keeps what it owns while its agent is away, and nothing of it runs elsewhere.
+-- It gets no new work meanwhile.
+-- The hold ends when the agent starts again, after `duration`, or with a duration of 0. Then the
+-- work goes elsewhere like that of any silent node. Called again it counts from now.
+-- locks: node
+create or replace function mooring.hold_node(name text, duration interval) returns mooring.node
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, mooring, pg_temp
+  set lock_timeout = '5s'
+as $$
+declare
+  node mooring.node := mooring_internal.node_named(hold_node.name);
+  until timestamptz;
+begin
+  if hold_node.duration is null or hold_node.duration not between interval '0' and interval '7 days'
+  then
+    raise exception using
+      errcode = 'MR007',
+      message = format('a node is not held for %s', coalesce(hold_node.duration::text, 'null')),
+      hint = 'Give the time a reboot may take: 10 minutes, at most 7 days; 0 ends the hold.';
+  end if;
+  perform mooring_internal.limit_idle();
+  if hold_node.duration > interval '0' then
+    until := clock_timestamp() + hold_node.duration;
+  end if;
+  update mooring.node n
+     set held_until = until
+   where n.id = node.id
+     and n.held_until is distinct from until;
+  if until is not null then
+    perform mooring_internal.add_event(
+      'node_held',
+      format('its work waits for it, for %s at most', hold_node.duration),
+      node.id,
+      jsonb_build_object('until', until));
+  elsif found and node.held_until > clock_timestamp() then
+    perform mooring_internal.add_event('node_hold_ended', 'by an operator', node.id);
+  end if;
+  return mooring_internal.node_named(hold_node.name);
+end;
+$$;
+comment on function mooring.hold_node(text, interval) is
+  'Lets the work of a node wait for it while its host reboots, for so long at most. Returns the '
+  'node.';
+--! EndIncluded functions/nodes/hold_node.sql
 --! Included functions/nodes/forget_node.sql
 -- forget_node: deletes a node and its heartbeat row; its daemons end with it. It is refused while
 -- the node's agent lives or the node owns work, because processes would run on without an owner.
@@ -3177,6 +3237,7 @@ comment on function mooring_internal.node_of_session(text, uuid) is
 -- What the agent states of itself (trusts, drivers, version, containment) is stored as given.
 -- What operators edit too (labels, max_assignments, URLs) is stored only when given.
 -- What it refused is offered to it again when what it states has changed.
+-- A new session ends the hold of its node, see hold_node().
 -- Work that the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first. Another role is refused (MR009) before
 -- anything is read or locked, and once more under the lock of the heartbeat row. The owner of the
@@ -3213,6 +3274,7 @@ declare
   known record;
   -- what the agent says of itself is new
   changed boolean := false;
+  hold_ended boolean := false;
 begin
   perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
@@ -3314,6 +3376,14 @@ begin
          coalesce(n.role_name, session_user)
        );
     changed := changed or found;
+    update mooring.node n
+       set held_until = null
+     where n.name = register_node.node
+       and n.held_until is not null
+       and not exists (
+         select from mooring.heartbeat h
+          where h.node = register_node.node and h.session = register_node.session);
+    hold_ended := hold_ended or found;
     select n.* into own_node
       from mooring.node n
      where n.name = register_node.node;
@@ -3379,6 +3449,9 @@ begin
       'session', register_node.session,
       'version', register_node.version,
       'containment', register_node.containment));
+  if hold_ended then
+    perform mooring_internal.add_event('node_hold_ended', 'its agent started', own_node.id);
+  end if;
   if changed then
     perform mooring_internal.forget_refusals(own_node.id);
   end if;
@@ -3852,7 +3925,8 @@ comment on function mooring.begin_leave(text, uuid) is
 --! EndIncluded functions/agent/begin_leave.sql
 --! Included functions/agent/leave.sql
 -- leave: an agent that stopped all its processes gives everything back at once and gives up its
--- name. Daemons stay with the node, unless they shall stop.
+-- name. Daemons stay with the node, unless they shall stop. All that shall run stays with a node
+-- that is held, see hold_node().
 -- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
 create or replace function mooring.leave(node text, session uuid) returns int
   language plpgsql volatile security definer
@@ -3862,6 +3936,7 @@ as $$
 declare
   own_id int;
   freed int;
+  held boolean;
 begin
   perform mooring_internal.limit_idle();
   update mooring.heartbeat h
@@ -3873,11 +3948,15 @@ begin
   if own_id is null then
     perform mooring_internal.raise_session_over(leave.node);
   end if;
+  held := exists (
+    select from mooring.node n
+     where n.id = own_id and mooring_internal.node_is_held(n.held_until));
   select count(*) into freed
     from (
       select array_agg(a.id) as ids, array_agg(a.epoch) as epochs
         from mooring.assignment a
-       where a.node_id = own_id and (a.ordinal is not null or a.wanted = 'stop')) o
+       where a.node_id = own_id
+         and (a.ordinal is not null and not held or a.wanted = 'stop')) o
    cross join lateral mooring_internal.release(
      o.ids, o.epochs, 'released', 'the agent of its node left');
   perform mooring_internal.add_event(
@@ -4336,6 +4415,13 @@ end;
 comment on function mooring_internal.label_texts(jsonb) is
   'Labels as they are compared: booleans and numbers as texts.';
 --! EndIncluded functions/placement/label_texts.sql
+--! Included functions/nodes/node_is_held.sql
+create or replace function mooring_internal.node_is_held(held_until timestamptz) returns boolean
+  language sql stable
+return coalesce(held_until > clock_timestamp(), false);
+comment on function mooring_internal.node_is_held(timestamptz) is
+  'True while the work of a node waits for it, see hold_node().';
+--! EndIncluded functions/nodes/node_is_held.sql
 --! Included functions/placement/eligibility.sql
 -- Which node may run which deployment, predicate by predicate: the one relation behind claim,
 -- evict, unplaced, explain and the health labels.
@@ -4392,7 +4478,9 @@ begin
           n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring_internal.node_is_live(h) as live,
           n.enabled,
-          n.draining_since is null and not h.leaving as not_draining,
+          n.draining_since is null
+            and not h.leaving
+            and not mooring_internal.node_is_held(n.held_until) as not_draining,
           n.max_assignments is null
             or coalesce(l.assigned_and_promised, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null
@@ -8432,8 +8520,10 @@ begin
       end)
     when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
     when not predicates.not_draining then case
-      when node.draining_since is null then 'start it again'
-      else format('undrain_node(%L)', node.name)
+      when node.draining_since is not null then format('undrain_node(%L)', node.name)
+      when mooring_internal.node_is_held(node.held_until)
+        then format('it is held until its agent starts again: hold_node(%L, ''0'')', node.name)
+      else 'start it again'
     end
     when not predicates.has_room then format(
       '%s; raise it with upsert_node(%L, max_assignments => %s)',
@@ -10255,7 +10345,8 @@ begin
             o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
       array_agg(n.id) filter (
         where n.enabled and not o.enabled
-           or n.draining_since is null and o.draining_since is not null),
+           or n.draining_since is null and o.draining_since is not null
+           or n.held_until is null and o.held_until is not null),
       bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments)
         is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
     into permits, opened, grows
@@ -11013,6 +11104,7 @@ create or replace view mooring.node_status as
   select n.name as node,
       case
         when h.beat_at is null then 'UNKNOWN'
+        when mooring_internal.node_is_held(n.held_until) then 'HELD'
         when h.left_at is not null then 'LEFT'
         when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
@@ -11042,7 +11134,8 @@ create or replace view mooring.node_status as
       n.gateway_base_url,
       n.id as node_id,
       n.containment,
-      h.left_at
+      h.left_at,
+      n.held_until
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -11057,7 +11150,8 @@ create or replace view mooring.node_status as
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
 comment on column mooring.node_status.health is
-  'UNKNOWN: it has never beaten. LEFT: its agent was stopped in order. '
+  'UNKNOWN: it has never beaten. HELD: its work waits for it, see hold_node(). '
+  'LEFT: its agent was stopped in order. '
   'STALE: its lease has ended. UNHEALTHY: disk below setting.disk_free_min_pct. DISABLED. '
   'DRAINING: draining, or its agent is stopping. LOW_DISK: it takes new work, and its disk is '
   'within 10 points of the floor. HEALTHY.';
@@ -11093,6 +11187,8 @@ comment on column mooring.node_status.containment is
   'pdeathsig: except what left its process group. process-group: the same, by a timer alone.';
 comment on column mooring.node_status.left_at is
   'Since when its agent is gone, where that was stopped in order.';
+comment on column mooring.node_status.held_until is
+  'Until then its work waits for it, unless its agent starts before.';
 --! EndIncluded views/node_status.sql
 --! Included views/unplaced.sql
 create or replace view mooring.unplaced as
@@ -11432,6 +11528,9 @@ create or replace view mooring.help as
     (33, 'moves', 'undrain_node',
       'Ends the drain of a node and opens it for new work.',
       'select * from mooring.undrain_node(''host-a'');'),
+    (33, 'moves', 'hold_node',
+      'Lets the work of a node wait while its host reboots, for so long at most.',
+      'select * from mooring.hold_node(''host-a'', ''15 min'');'),
     (34, 'moves', 'simulate_drain',
       'Where drain_node() would send each assignment of a node.',
       'select * from mooring.simulate_drain(''host-a'');'),
@@ -11837,22 +11936,30 @@ begin
             when l.beat_at is null then 'never registered'
             else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at)
           end)
-        order by l.name) filter (where not l.live and l.left_at is null) as silent,
+        order by l.name) filter (where not l.live and l.left_at is null and not l.held) as silent,
       (array_agg(l.name order by l.name)
-        filter (where not l.live and l.left_at is null))[1] as first_silent,
+        filter (where not l.live and l.left_at is null and not l.held))[1] as first_silent,
       array_agg(
         format(
           '%s (%s ago)', l.name, mooring_internal.format_duration(asked_at - l.left_at))
-        order by l.name) filter (where l.left_at is not null) as left_in_order,
-      (array_agg(l.name order by l.name) filter (where l.left_at is not null))[1] as first_left,
+        order by l.name) filter (where l.left_at is not null and not l.held) as left_in_order,
+      (array_agg(l.name order by l.name)
+        filter (where l.left_at is not null and not l.held))[1] as first_left,
       array_agg(
         format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
         order by l.name)
         filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full,
+      array_agg(
+        format(
+          '%s (%s to go)',
+          l.name,
+          mooring_internal.format_duration(l.held_until - asked_at))
+        order by l.name) filter (where l.held) as held,
       array_agg(l.name order by l.name) filter (where l.live and l.runs_nothing) as idle
     into n
     from (
-      select d.name, h.beat_at, h.left_at, h.disk_free_pct,
+      select d.name, h.beat_at, h.left_at, h.disk_free_pct, d.held_until,
+          mooring_internal.node_is_held(d.held_until) as held,
           d.trusts is null and not d.drivers @> '{exec}' as runs_nothing,
           coalesce(mooring_internal.node_is_live(h), false) as live
         from mooring.node d
@@ -11869,6 +11976,7 @@ begin
           when n.nodes = 0 then 'none has registered'
           else format('%s of %s live', n.live, n.nodes)
             || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '')
+            || coalesce('; held: ' || mooring_internal.abbreviate_list(n.held, 5), '')
             || coalesce(
               '; left in order: ' || mooring_internal.abbreviate_list(n.left_in_order, 5), '')
         end,

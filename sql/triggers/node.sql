@@ -132,7 +132,8 @@ begin
             o.labels, o.trusts, o.drivers, o.agent_base_url, o.gateway_base_url)),
       array_agg(n.id) filter (
         where n.enabled and not o.enabled
-           or n.draining_since is null and o.draining_since is not null),
+           or n.draining_since is null and o.draining_since is not null
+           or n.held_until is null and o.held_until is not null),
       bool_or((n.enabled, n.draining_since, n.weight, n.max_assignments)
         is distinct from (o.enabled, o.draining_since, o.weight, o.max_assignments))
     into permits, opened, grows

@@ -3,6 +3,7 @@ create or replace view mooring.node_status as
   select n.name as node,
       case
         when h.beat_at is null then 'UNKNOWN'
+        when mooring_internal.node_is_held(n.held_until) then 'HELD'
         when h.left_at is not null then 'LEFT'
         when not mooring_internal.node_is_live(h) then 'STALE'
         when h.disk_free_pct < s.disk_free_min_pct then 'UNHEALTHY'
@@ -32,7 +33,8 @@ create or replace view mooring.node_status as
       n.gateway_base_url,
       n.id as node_id,
       n.containment,
-      h.left_at
+      h.left_at,
+      n.held_until
     from mooring.node n
    cross join mooring.setting s
     left join mooring.heartbeat h on h.node_id = n.id
@@ -47,7 +49,8 @@ create or replace view mooring.node_status as
 comment on view mooring.node_status is 'The fleet, one row per node, with a health label.';
 comment on column mooring.node_status.node is 'Name.';
 comment on column mooring.node_status.health is
-  'UNKNOWN: it has never beaten. LEFT: its agent was stopped in order. '
+  'UNKNOWN: it has never beaten. HELD: its work waits for it, see hold_node(). '
+  'LEFT: its agent was stopped in order. '
   'STALE: its lease has ended. UNHEALTHY: disk below setting.disk_free_min_pct. DISABLED. '
   'DRAINING: draining, or its agent is stopping. LOW_DISK: it takes new work, and its disk is '
   'within 10 points of the floor. HEALTHY.';
@@ -83,3 +86,5 @@ comment on column mooring.node_status.containment is
   'pdeathsig: except what left its process group. process-group: the same, by a timer alone.';
 comment on column mooring.node_status.left_at is
   'Since when its agent is gone, where that was stopped in order.';
+comment on column mooring.node_status.held_until is
+  'Until then its work waits for it, unless its agent starts before.';

@@ -222,6 +222,7 @@ const NOT_INLINED: Record<string, string> = {
   'mooring_internal.missing_labels': 'walks the selector',
   'mooring_internal.letter_pairs': 'walks the letters',
   // declared volatile they would inline, but then no view could be planned around them
+  'mooring_internal.node_is_held': 'stable, and asks the clock',
   'mooring_internal.node_is_live': 'stable, and asks the clock',
   'mooring_internal.round_is_overdue': 'stable, and asks the clock',
   'mooring_internal.worker_is_alive': 'stable, and asks the clock',

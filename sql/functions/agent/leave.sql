@@ -1,5 +1,6 @@
 -- leave: an agent that stopped all its processes gives everything back at once and gives up its
--- name. Daemons stay with the node, unless they shall stop.
+-- name. Daemons stay with the node, unless they shall stop. All that shall run stays with a node
+-- that is held, see hold_node().
 -- locks: heartbeat, then assignment (skip locked: what is locked is reaped when the lease is over)
 create or replace function mooring.leave(node text, session uuid) returns int
   language plpgsql volatile security definer
@@ -9,6 +10,7 @@ as $$
 declare
   own_id int;
   freed int;
+  held boolean;
 begin
   perform mooring_internal.limit_idle();
   update mooring.heartbeat h
@@ -20,11 +22,15 @@ begin
   if own_id is null then
     perform mooring_internal.raise_session_over(leave.node);
   end if;
+  held := exists (
+    select from mooring.node n
+     where n.id = own_id and mooring_internal.node_is_held(n.held_until));
   select count(*) into freed
     from (
       select array_agg(a.id) as ids, array_agg(a.epoch) as epochs
         from mooring.assignment a
-       where a.node_id = own_id and (a.ordinal is not null or a.wanted = 'stop')) o
+       where a.node_id = own_id
+         and (a.ordinal is not null and not held or a.wanted = 'stop')) o
    cross join lateral mooring_internal.release(
      o.ids, o.epochs, 'released', 'the agent of its node left');
   perform mooring_internal.add_event(

@@ -5,6 +5,7 @@
 -- What the agent states of itself (trusts, drivers, version, containment) is stored as given.
 -- What operators edit too (labels, max_assignments, URLs) is stored only when given.
 -- What it refused is offered to it again when what it states has changed.
+-- A new session ends the hold of its node, see hold_node().
 -- Work that the node owned stays owned: the new session finds it in assignments_of().
 -- The name is bound to the role that registers it first. Another role is refused (MR009) before
 -- anything is read or locked, and once more under the lock of the heartbeat row. The owner of the
@@ -41,6 +42,7 @@ declare
   known record;
   -- what the agent says of itself is new
   changed boolean := false;
+  hold_ended boolean := false;
 begin
   perform mooring_internal.check_node_name(register_node.node);
   if register_node.session is null then
@@ -142,6 +144,14 @@ begin
          coalesce(n.role_name, session_user)
        );
     changed := changed or found;
+    update mooring.node n
+       set held_until = null
+     where n.name = register_node.node
+       and n.held_until is not null
+       and not exists (
+         select from mooring.heartbeat h
+          where h.node = register_node.node and h.session = register_node.session);
+    hold_ended := hold_ended or found;
     select n.* into own_node
       from mooring.node n
      where n.name = register_node.node;
@@ -207,6 +217,9 @@ begin
       'session', register_node.session,
       'version', register_node.version,
       'containment', register_node.containment));
+  if hold_ended then
+    perform mooring_internal.add_event('node_hold_ended', 'its agent started', own_node.id);
+  end if;
   if changed then
     perform mooring_internal.forget_refusals(own_node.id);
   end if;

@@ -22,22 +22,30 @@ begin
             when l.beat_at is null then 'never registered'
             else 'silent for ' || mooring_internal.format_duration(asked_at - l.beat_at)
           end)
-        order by l.name) filter (where not l.live and l.left_at is null) as silent,
+        order by l.name) filter (where not l.live and l.left_at is null and not l.held) as silent,
       (array_agg(l.name order by l.name)
-        filter (where not l.live and l.left_at is null))[1] as first_silent,
+        filter (where not l.live and l.left_at is null and not l.held))[1] as first_silent,
       array_agg(
         format(
           '%s (%s ago)', l.name, mooring_internal.format_duration(asked_at - l.left_at))
-        order by l.name) filter (where l.left_at is not null) as left_in_order,
-      (array_agg(l.name order by l.name) filter (where l.left_at is not null))[1] as first_left,
+        order by l.name) filter (where l.left_at is not null and not l.held) as left_in_order,
+      (array_agg(l.name order by l.name)
+        filter (where l.left_at is not null and not l.held))[1] as first_left,
       array_agg(
         format('%s (%s %%)', l.name, round(l.disk_free_pct::numeric, 1))
         order by l.name)
         filter (where l.live and l.disk_free_pct < setting.disk_free_min_pct) as full,
+      array_agg(
+        format(
+          '%s (%s to go)',
+          l.name,
+          mooring_internal.format_duration(l.held_until - asked_at))
+        order by l.name) filter (where l.held) as held,
       array_agg(l.name order by l.name) filter (where l.live and l.runs_nothing) as idle
     into n
     from (
-      select d.name, h.beat_at, h.left_at, h.disk_free_pct,
+      select d.name, h.beat_at, h.left_at, h.disk_free_pct, d.held_until,
+          mooring_internal.node_is_held(d.held_until) as held,
           d.trusts is null and not d.drivers @> '{exec}' as runs_nothing,
           coalesce(mooring_internal.node_is_live(h), false) as live
         from mooring.node d
@@ -54,6 +62,7 @@ begin
           when n.nodes = 0 then 'none has registered'
           else format('%s of %s live', n.live, n.nodes)
             || coalesce('; not live: ' || mooring_internal.abbreviate_list(n.silent, 5), '')
+            || coalesce('; held: ' || mooring_internal.abbreviate_list(n.held, 5), '')
             || coalesce(
               '; left in order: ' || mooring_internal.abbreviate_list(n.left_in_order, 5), '')
         end,

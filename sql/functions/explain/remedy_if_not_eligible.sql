@@ -50,8 +50,10 @@ begin
       end)
     when not predicates.enabled then format('set_node_enabled(%L, true)', node.name)
     when not predicates.not_draining then case
-      when node.draining_since is null then 'start it again'
-      else format('undrain_node(%L)', node.name)
+      when node.draining_since is not null then format('undrain_node(%L)', node.name)
+      when mooring_internal.node_is_held(node.held_until)
+        then format('it is held until its agent starts again: hold_node(%L, ''0'')', node.name)
+      else 'start it again'
     end
     when not predicates.has_room then format(
       '%s; raise it with upsert_node(%L, max_assignments => %s)',

@@ -53,7 +53,9 @@ begin
           n.agent_base_url is not null and n.gateway_base_url is not null as has_urls,
           mooring_internal.node_is_live(h) as live,
           n.enabled,
-          n.draining_since is null and not h.leaving as not_draining,
+          n.draining_since is null
+            and not h.leaving
+            and not mooring_internal.node_is_held(n.held_until) as not_draining,
           n.max_assignments is null
             or coalesce(l.assigned_and_promised, 0) < n.max_assignments as has_room,
           h.disk_free_pct is null

@@ -5,12 +5,13 @@ return '{
     "mooring_viewer": [
       "schema_version", "explain", "last_events", "placements_of", "history", "placement_at",
       "simulate_node_loss", "simulate_drain", "simulate_insert", "doctor", "server_identity",
-      "node_is_live", "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
+      "node_is_live", "node_is_held",
+      "worker_is_alive", "hold_reason", "moves_under_way", "drain_obstacles",
       "pending_reasons", "waiting_for_namesakes", "awaited_nodes", "placement_lock_holder",
       "lock_space", "lock_key", "round_interval"],
     "mooring_operator": [
-      "reassign", "restart", "drain_node", "undrain_node", "upsert_node", "set_node_enabled",
-      "forget_node", "resume_reaping", "rebalance",
+      "reassign", "restart", "drain_node", "undrain_node", "hold_node", "upsert_node",
+      "set_node_enabled", "forget_node", "resume_reaping", "rebalance",
       "request_log", "read_log", "log_text", "show_log"],
     "mooring_agent": [
       "schema_version", "server_identity", "register_node", "heartbeat", "assignments_of",

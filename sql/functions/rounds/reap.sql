@@ -7,8 +7,10 @@
 -- What stays with its node:
 --   daemons, unless they shall stop
 --   work with on_lost = 'keep' that no live node could take, see work_with_nowhere_to_go()
+--   all work of a node that is held, see hold_node()
 --   all work while reaping is paused
--- Work of nodes without a session never stays, because those left by themselves.
+-- Work of nodes without a session never stays, because those left by themselves. While such a node
+-- is held, its work stays too.
 -- README.md tells what each lock and each skipped row is for.
 -- locks: heartbeat (skip locked), reap_pause (skip locked), then assignment (skip locked)
 create or replace function mooring.reap(
@@ -27,6 +29,8 @@ declare
   in_hold boolean;
   -- nodes that left, and silent ones, with work that a reap may free
   overdue int[];
+  -- nodes whose work waits for them, see hold_node()
+  held int[];
   -- deployments whose work stays with its silent node
   stays bigint[] := '{}';
   lost bigint[];
@@ -51,12 +55,17 @@ begin
     perform mooring_internal.finish_round('reap');
     return;
   end if;
+  held := array(
+    select n.id
+      from mooring.node n
+     where mooring_internal.node_is_held(n.held_until));
   -- offset 0: one index lookup for each such node, up to the first hit; as a join it would read
   -- all that each of them owns
   overdue := array(
     select h.node_id
       from mooring.heartbeat h
      where (h.session is null or h.beat_at < at - margin)
+       and h.node_id <> all (held)
        and exists (
          select from mooring.assignment a
           where a.node_id = h.node_id

@@ -81,6 +81,8 @@ t.test('an operator looks and operates', async (t) => {
     ['disable', 'node', 'host-b'],
     ['drain', 'host-a'],
     ['undrain', 'host-a'],
+    ['hold', 'host-a', '--for', '10m'],
+    ['hold', 'host-a', '--end'],
     ['resume-reaping'],
     ['delete', 'node', 'host-b'],
     ['scale', 'deployment', 'web', '--replicas', '2'],

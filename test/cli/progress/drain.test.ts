@@ -127,6 +127,29 @@ t.test('--wait gives up when nothing moves and nothing can, and names the ways o
   )
 })
 
+t.test('hold says until when a node is waited for, and how to end it', async (t) => {
+  const { run } = await fleet(t, 1)
+  t.match(await run('hold', 'host-a', '--for', '10m'), {
+    code: 0,
+    stdout: new RegExp(
+      '^the work of host-a waits for it until \\d{4}-.*Z; ' +
+        'it ends when its agent starts again, or with `mooring hold host-a --end`\n$',
+    ),
+  })
+  t.match(JSON.parse((await run('hold', 'host-a', '--for', '1h', '--json')).stdout), {
+    node: 'host-a',
+    held_until: /^\d{4}-/,
+  })
+  t.match(await run('hold', 'host-a', '--end'), { code: 0, stdout: 'host-a is not held\n' })
+  t.match(await run('hold', 'hots-a', '--for', '10m'), { code: 1, stderr: /hint: .*host-a/ })
+  t.match(await run('hold', 'host-a', '--for', '8d'), { code: 1, stderr: /at most 7 days/ })
+  for (const args of [[], ['--for', '1m', '--end']])
+    t.match(await run('hold', 'host-a', ...args), {
+      code: 2,
+      stderr: /give --for DURATION, or --end/,
+    })
+})
+
 t.test('--wait ends when somebody ends the drain', async (t) => {
   const { run, start } = await fleet(t, 2)
   await run('drain', 'host-a')

@@ -60,7 +60,12 @@ t.test(
     t.notMatch(first.stdout(), /\x1b/, 'no escape codes on a pipe')
     t.match(first.stdout(), /psql beside it: npx mooring psql/)
     const [, address] = /hello, answers at (http:\/\/127\.0\.0\.1:\d+)/.exec(first.stdout())!
-    t.equal((await fetch(address!)).status, 200, 'the demo has a page to open')
+    // its process runs, and listens a moment later
+    const answered = async () => (await fetch(address!).catch(() => null))?.status
+    t.ok(
+      await waitFor(async () => (await answered()) === 200, { label: `${address} answers` }),
+      'the demo has a page to open',
+    )
     t.match(first.stdout(), /node host-a: HEALTHY, 1[01] assigned, 1[01] running/)
     t.match(first.stdout(), /node host-b: HEALTHY, 1[01] assigned, 1[01] running/)
 
