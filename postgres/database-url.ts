@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import type { ConnectionOptions } from 'node:tls'
 import type { ClientConfig } from 'pg'
 import type { Options } from 'postgres'
+import { storedPassword } from './password-file.js'
 import { SESSION_SETTINGS, settingOptions } from './session-settings.js'
 
 /**
@@ -21,7 +22,7 @@ import { SESSION_SETTINGS, settingOptions } from './session-settings.js'
 export interface DatabaseUrl {
   hosts: readonly HostAndPort[]
   user: string
-  /** Undefined: the drivers read PGPASSWORD. */
+  /** Undefined: password-file.ts is asked, for one host. */
   password: string | undefined
   database: string
   sslmode: (typeof SSL_MODES)[number]
@@ -120,7 +121,7 @@ export function postgresOptions(url: DatabaseUrl): Options<Record<string, never>
   return {
     ...onlyHost(url),
     user: url.user,
-    ...(url.password === undefined ? {} : { password: url.password }),
+    ...passwordOf(url),
     database: url.database,
     ssl: tlsOptions(url) ?? false,
     connect_timeout: Number(connect_timeout ?? CONNECT_TIMEOUT_S),
@@ -146,7 +147,7 @@ export function pgConfig(
     host,
     port,
     user: url.user,
-    ...(url.password === undefined ? {} : { password: url.password }),
+    ...passwordOf(url),
     database: url.database,
     ssl: tlsOptions(url) ?? false,
     connectionTimeoutMillis: 1000 * Number(connect_timeout ?? CONNECT_TIMEOUT_S),
@@ -160,6 +161,13 @@ export const withHost = (url: DatabaseUrl, host: HostAndPort): DatabaseUrl => ({
   ...url,
   hosts: [host],
 })
+
+/** One search for both drivers: `postgres` knows no ~/.pgpass. */
+function passwordOf(url: DatabaseUrl): { password?: string } {
+  const { user, database } = url
+  const password = url.password ?? storedPassword({ ...onlyHost(url), database, user })
+  return password === undefined ? {} : { password }
+}
 
 /** Of several hosts find-primary.ts has chosen one before. */
 function onlyHost(url: DatabaseUrl): HostAndPort {

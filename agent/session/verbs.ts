@@ -69,6 +69,7 @@ export interface AgentDb {
 export const CALL_DEADLINE_MS = 5_000
 /** A tick may place a hundred thousand rows. */
 export const TICK_DEADLINE_MS = 60_000
+const UNTRANSLATABLE_CHARACTER = '22P05'
 const SELDOM_IDLE_SECONDS = 10
 
 export interface AgentDbOptions {
@@ -153,13 +154,20 @@ export function createAgentDb({
         .filter((row) => row.assignment_id !== null)
         .map((row) => ({ ...withoutIdentity(row), args: row.args ?? [], env: row.env ?? {} }))
     },
-    report: (name, session, reports) =>
-      calls.run(
-        CALL_DEADLINE_MS,
-        (sql) => sql<ReportOutcome[]>`
-      select r.* from mooring.report(
-        ${name}, ${session}::uuid, ${JSON.stringify(reports)}::text::jsonb) r`,
-      ),
+    async report(name, session, reports) {
+      const text = JSON.stringify(reports)
+      const send = (json: string) =>
+        calls.run(
+          CALL_DEADLINE_MS,
+          (sql) => sql<ReportOutcome[]>`
+        select r.* from mooring.report(${name}, ${session}::uuid, ${json}::text::jsonb) r`,
+        )
+      return send(text).catch((error: unknown) => {
+        // a database that is not UTF8 lacks a character; the state must arrive all the same
+        if ((error as { code?: string }).code !== UNTRANSLATABLE_CHARACTER) throw error
+        return send(text.replaceAll(/[^\0-\x7f]/gu, '?'))
+      })
+    },
     async beginLeave(name, session) {
       await calls.run(
         CALL_DEADLINE_MS,
