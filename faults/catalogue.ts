@@ -1,7 +1,10 @@
 /** Every fault: what it does, what it needs, how it is healed. */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import postgres from 'postgres'
-import { withDeadline, type Fleet, type Host } from './fleet.js'
+import { withDeadline, type Circumstance, type Fleet, type Host, type Rival } from './fleet.js'
 import { signal } from './processes.js'
 import type { SmallDisk } from './small-disk.js'
 
@@ -40,6 +43,8 @@ export interface Fault {
   prepare?: 'standby' | 'fakeClock' | 'agentDisk' | 'serverDisk' | 'proxied'
   /** Over when injected: there is nothing to wait for before it is healed. */
   momentary?: true
+  /** It gives no right to end anything. */
+  harmless?: true
   inject(scene: Scene): Promise<Heal> | Heal
 }
 
@@ -50,6 +55,53 @@ const toBoth = (host: Host, name: NodeJS.Signals): (number | undefined)[] =>
   [host.wardenPid(), host.agentPid()].map((pid) => (signal(pid, name), pid))
 const toAll = (pids: readonly (number | undefined)[], name: NodeJS.Signals): void =>
   pids.forEach((pid) => signal(pid, name))
+
+/** Of each family below, half of the draws come with --handover. */
+const handsOver = (draw: number): boolean => draw >= 0.5
+
+/** A folder with everything that is in the state folder of the host, its lock and sockets too. */
+export function copyOfState(host: Host): string {
+  const copy = join(host.folder, `copy-${++copies}`)
+  execFileSync('cp', ['-a', host.state, copy])
+  return copy
+}
+let copies = 0
+
+/** A server that is not there, or one that refuses the login. */
+export const wrongUrl = (host: Host, draw: number): string =>
+  (10 * draw) % 1 < 0.5
+    ? 'postgres://postgres:wrong@127.0.0.1:1/mooring'
+    : host.network.url.replace(/:[^:@]*@/, ':wrong@')
+
+/** A second agent of a name whose first one lives, which it must leave alone. */
+const rivalry = (
+  name: string,
+  what: string,
+  how: (scene: Scene) => Promise<Circumstance> | Circumstance,
+): Fault => ({
+  name,
+  what,
+  at: 'host',
+  harmless: true,
+  inject: async (scene) => {
+    const { host, draw } = scene
+    const rival = host.rival({ ...(await how(scene)), handOver: handsOver(draw) })
+    return () => rival.end()
+  },
+})
+
+/** The agent goes on elsewhere: killed and started there, or asked to hand over from there. */
+async function rehome({ host, draw }: Scene, how: Circumstance): Promise<Heal> {
+  const rival: Rival | null = handsOver(draw) ? host.rival({ ...how, handOver: true }) : null
+  const start = async (): Promise<void> => {
+    await rival?.end()
+    signal(host.agentPid(), 'SIGKILL')
+    await restart(host, how)
+  }
+  if (rival !== null) return start
+  await start()
+  return none
+}
 
 export const CATALOGUE: readonly Fault[] = [
   {
@@ -168,6 +220,75 @@ export const CATALOGUE: readonly Fault[] = [
     inject: async ({ host }) => {
       await host.lose()
       return () => restart(host)
+    },
+  },
+  rivalry(
+    'folder-copied',
+    'a second agent of that name, over a copy of its folder',
+    ({ host }) => ({
+      state: copyOfState(host),
+    }),
+  ),
+  rivalry(
+    'other-login',
+    'a second agent of that name, with a folder and a login of its own',
+    async ({ fleet, host }) => {
+      await withDeadline(
+        fleet.primary().sql`create role other superuser login password 'other'`,
+        2_000,
+      ).catch(() => {})
+      return {
+        state: join(host.folder, 'other'),
+        url: host.network.url.replace(/\/\/[^@]*@/, '//other:other@'),
+      }
+    },
+  ),
+  rivalry(
+    'wrong-url',
+    'a second agent over its folder, with a DATABASE_URL that is wrong',
+    (scene) => ({
+      url: wrongUrl(scene.host, scene.draw),
+    }),
+  ),
+  {
+    name: 'twin-machine',
+    what: 'a second agent of that name, on another machine',
+    at: 'host',
+    harmless: true,
+    inject: async ({ fleet, host, draw }) => {
+      const twin = await fleet.addHost(host.name, `${host.name}-twin`)
+      const rival = twin.rival({ handOver: handsOver(draw) })
+      return () => rival.end()
+    },
+  },
+  {
+    name: 'folder-moved',
+    what: 'the folder of a living agent is renamed, and the agent goes on with it there',
+    at: 'host',
+    inject: (scene) => {
+      const state = join(scene.host.folder, 'moved')
+      renameSync(scene.host.state, state)
+      return rehome(scene, { state })
+    },
+  },
+  {
+    name: 'folder-emptied',
+    what: 'all files of a living agent are removed, and another one goes on with the folder',
+    at: 'host',
+    inject: (scene) => {
+      const { state } = scene.host
+      rmSync(join(state, 'agents'), { recursive: true, force: true })
+      return rehome(scene, { state })
+    },
+  },
+  {
+    name: 'other-cwd',
+    what: 'the agent goes on in another working directory, with a folder named from there',
+    at: 'host',
+    inject: (scene) => {
+      const cwd = join(scene.host.folder, 'cwd')
+      mkdirSync(cwd, { recursive: true })
+      return rehome(scene, { cwd, state: join(cwd, 'state') })
     },
   },
   {
@@ -420,17 +541,44 @@ export const CATALOGUE: readonly Fault[] = [
   },
 ]
 
+/** The standby, which has received every commit, follows its primary no more, and is promoted. */
+export async function depose(fleet: Fleet): Promise<void> {
+  const { server, standby } = fleet
+  await server.sql`alter system set synchronous_standby_names = '*'`
+  await server.sql`select pg_reload_conf()`
+  await until(
+    async () =>
+      (await server.sql`select from pg_stat_replication r where r.sync_state = 'sync'`).length ===
+      1,
+  )
+  await loseReceiver(fleet)
+  await standby!.promote()
+  fleet.moved()
+}
+
+/** The standby receives nothing more. */
+export async function loseReceiver({ standby }: Fleet): Promise<void> {
+  await standby!.sql`alter system set primary_conninfo = ''`
+  await standby!.sql`select pg_reload_conf()`
+  await until(async () => (await standby!.sql`select from pg_stat_wal_receiver`).length === 0)
+}
+
+export async function until(condition: () => Promise<boolean>): Promise<void> {
+  for (const deadline = performance.now() + 15_000; !(await condition()); await pause(30))
+    if (performance.now() > deadline) throw new Error('waited 15 s in vain')
+}
+
 async function healing(host: Host, injected: Promise<void>): Promise<Heal> {
   await injected
   return () => host.network.heal()
 }
 
 /** As its supervisor would: as soon as the old process is gone, which a stop in order may delay. */
-async function restart(host: Host): Promise<void> {
+async function restart(host: Host, how: Circumstance = {}): Promise<void> {
   for (
     const deadline = performance.now() + 10_000;
     host.agentPid() !== undefined && performance.now() < deadline;
   )
     await pause(10)
-  host.start()
+  host.start(how)
 }

@@ -5,7 +5,14 @@
  */
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { Circumstances } from './catalogue.js'
+import {
+  copyOfState,
+  depose,
+  loseReceiver,
+  until,
+  wrongUrl,
+  type Circumstances,
+} from './catalogue.js'
 import type { Fleet, Manners } from './fleet.js'
 import { judge, type Verdict } from './judge.js'
 import { mutantProgram, mutateDatabase, type Mutation } from './mutant.js'
@@ -27,7 +34,7 @@ export interface Control {
   hosts?: number
   manners?: readonly Manners[]
   graceMs?: number
-  expects: 'overlap' | 'robbed' | 'late write' | 'epoch back'
+  expects: 'overlap' | 'robbed' | 'late write' | 'epoch back' | 'killed'
   inShort?: true
   story(fleet: Fleet): Promise<void>
 }
@@ -83,6 +90,12 @@ async function frozen(pids: readonly (number | undefined)[], ms = CUT_MS): Promi
   for (const pid of pids) signal(pid, 'SIGSTOP')
   await pause(ms)
   for (const pid of pids) signal(pid, 'SIGCONT')
+}
+
+/** Of the hosts of that URL only the one at that port. */
+function onlyAt(url: string, port: number): string {
+  const [, login, places, rest] = /^(.*@)([^/]*)(\/.*)$/.exec(url)!
+  return login! + places!.split(',').find((place) => place.endsWith(`:${port}`))! + rest!
 }
 
 async function cutFor(fleet: Fleet, ms = CUT_MS): Promise<void> {
@@ -302,7 +315,9 @@ export const CONTROLS: readonly Control[] = [
         put: '0',
       },
     ],
-    async story({ server, standby, hosts: [first, second], moved, settle }) {
+    async story(fleet) {
+      const { server, standby, hosts, moved, settle } = fleet
+      const [first, second] = hosts
       const pin = (sql: typeof server.sql, node: string) =>
         sql`update mooring.deployment set pinned_node = ${node}`
       await pin(server.sql, 'nobody')
@@ -312,9 +327,7 @@ export const CONTROLS: readonly Control[] = [
           (await standby!.sql`select from mooring.assignment a where a.node_id is not null`)
             .length === 0,
       )
-      await standby!.sql`alter system set primary_conninfo = ''`
-      await standby!.sql`select pg_reload_conf()`
-      await until(async () => (await standby!.sql`select from pg_stat_wal_receiver`).length === 0)
+      await loseReceiver(fleet)
       await pin(server.sql, first!.name)
       await settle(15_000, 'claimed behind the back of the standby')
       await server.stop('immediate')
@@ -338,6 +351,105 @@ export const CONTROLS: readonly Control[] = [
     async story(fleet) {
       ;(await fleet.addHost(fleet.hosts[0]!.name, 'another-machine')).start()
       await pause(4_500)
+    },
+  },
+  {
+    name: 'believes-copied-folder',
+    what: 'an agent ends what its folder names before the database has let it in',
+    expects: 'killed',
+    hosts: 1,
+    guard: [
+      {
+        in: { file: 'agent/agent.js' },
+        find: 'const startedMs = performance.now();',
+        put:
+          'const startedMs = performance.now();' +
+          ' await killLeftovers(folder, log, { keep: warden.runIdPrefix });',
+      },
+      {
+        in: { file: 'agent/warden/leftovers.js' },
+        find: '.filter((file) => file.run_id.startsWith(prefix))',
+        put: '',
+      },
+    ],
+    async story({ hosts: [host] }) {
+      const rival = host!.rival({ state: copyOfState(host!) })
+      await pause(2_500)
+      await rival.end()
+    },
+  },
+  {
+    name: 'handover-unproven',
+    what: 'an agent is asked to hand over to one that the database does not let in',
+    expects: 'killed',
+    hosts: 1,
+    guard: [{ in: { file: 'agent/folder-lock.js' }, find: 'await admitted();', put: '' }],
+    async story({ hosts: [host] }) {
+      const rival = host!.rival({ url: wrongUrl(host!, 0), handOver: true })
+      await pause(4_000)
+      await rival.end()
+    },
+  },
+  {
+    name: 'lease-over-remembered',
+    what: 'what ran on a host starts there again in a hold, although its lease was over',
+    expects: 'overlap',
+    prepare: 'standby',
+    hosts: 2,
+    manners: ['stubborn', 'stubborn'],
+    // the second host hears of the promotion within its lease, and takes its time to stop
+    settings: `lease_ttl = '6 s', beat_interval = '600 ms'`,
+    graceMs: 4_000,
+    guard: [
+      {
+        in: { file: 'agent/session/session.js' },
+        find: 'onOver: supervisor.forgetRan,',
+        put: 'onOver() {},',
+      },
+    ],
+    async story(fleet) {
+      const { server, standby, hosts, moved } = fleet
+      const [first, second] = hosts
+      await server.sql`update mooring.deployment set pinned_node = ${first!.name}`
+      await fleet.settle(20_000, 'all on the first host')
+      await server.sql`update mooring.deployment set pinned_node = null`
+      await fleet.settle(20_000, 'where it was')
+      await loseReceiver(fleet)
+      // the reap and the claim that the standby never hears of
+      await first!.network.cut()
+      await until(
+        async () =>
+          (
+            await server.sql`
+              select from mooring.placement p
+               where p.node = ${second!.name} and p.run_state = 'running'`
+          ).length === fleet.assignments().length,
+      )
+      await server.stop('immediate')
+      await standby!.promote()
+      moved()
+      await first!.network.heal()
+      await pause(3_000)
+    },
+  },
+  {
+    name: 'deposed-confirms',
+    what: 'a deposed server goes on confirming beats that no standby has received',
+    expects: 'overlap',
+    prepare: 'standby',
+    hosts: 2,
+    guard: [
+      { in: { function: 'heartbeat' }, find: `else 'remote_write' end`, put: `else 'off' end` },
+    ],
+    async story(fleet) {
+      const { hosts, standby } = fleet
+      const [, second] = hosts
+      await depose(fleet)
+      // an agent that starts now reaches the new server, the others have the old one
+      signal(second!.agentPid(), 'SIGKILL')
+      await until(async () => second!.agentPid() === undefined)
+      second!.start({ url: onlyAt(second!.network.url, standby!.port) })
+      await pause(8_000)
     },
   },
   {
@@ -458,6 +570,7 @@ async function tell(
         fromMs,
         toMs: nowMs(),
         robbed: await robbedOf(fleet, new Set()),
+        unharmed: fleet.assignments(),
       })
       if (mutated === (offence(control, verdict) === null))
         await keep(stage, fleet, folder, `${control.name}-${mutated ? 'without' : 'with'}`, {
@@ -481,12 +594,9 @@ function offence({ expects }: Control, verdict: Verdict): string | null {
       return verdict.epochsBack.length > 0
         ? `${verdict.epochsBack.length} epochs given twice or set back`
         : null
+    case 'killed':
+      return verdict.killed.length > 0 ? `${verdict.killed.length} ended without a right` : null
     case 'late write':
       return verdict.lateWrites.length > 0 ? `${verdict.lateWrites.length} late writes` : null
   }
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 15_000; !(await condition()); await pause(30))
-    if (performance.now() > deadline) throw new Error('waited 15 s in vain')
 }

@@ -12,7 +12,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { raceDeadline } from '../host/deadline.js'
 import { readProcess } from '../host/process-table.js'
@@ -45,14 +45,29 @@ export interface FleetOptions {
   level: string | undefined
 }
 
+/** What an agent is started with, where it differs from the usual. */
+export interface Circumstance {
+  state?: string
+  cwd?: string
+  url?: string
+}
+
+export interface Rival {
+  log(): string
+  /** SIGTERM, and SIGKILL where that is not enough. */
+  end(): Promise<void>
+}
+
 export interface Host {
   name: string
   folder: string
   /** Where the agent keeps everything. */
-  state: string
+  readonly state: string
   network: HostNetwork
-  /** Starts the agent; nothing when it runs. */
-  start(): void
+  /** Starts the agent; nothing when it runs. What is said here counts for later starts too. */
+  start(how?: Circumstance): void
+  /** Another agent of this name on this machine, beside its own. */
+  rival(how: Circumstance & { handOver?: boolean }): Rival
   agentPid(): number | undefined
   wardenPid(): number | undefined
   /** While set, the agent's event loop stands still. */
@@ -89,6 +104,7 @@ export interface Fleet {
   stop(): Promise<void>
 }
 
+const RIVAL_GRACE_MS = 2_000
 const START_ENV = ['PATH', 'HOME', 'LANG', 'TMPDIR', 'USER'] as const
 
 /** `mooring agent --help` of that program, to know what it can be asked for. */
@@ -137,42 +153,67 @@ export async function createFleet(options: FleetOptions): Promise<Fleet> {
 
   async function addHost(name: string, machine = name): Promise<Host> {
     const here = join(folder, 'hosts', machine)
-    const state = join(here, 'state')
-    mkdirSync(state, { recursive: true })
+    const as = { state: join(here, 'state'), cwd: here, url: undefined as string | undefined }
+    let rivals = 0
+    mkdirSync(as.state, { recursive: true })
     const network = await hostNetwork(lab, servers, options.proxied(name))
     writeFileSync(join(stamps, `url.${name}`), network.url)
     const blockFile = join(here, 'block')
     let child: ChildProcess | undefined
     const running = (): ChildProcess | undefined =>
       child && child.exitCode === null && child.signalCode === null ? child : undefined
+    const launchAgent = (
+      { state, cwd, url }: typeof as,
+      logFile: string,
+      more: readonly string[] = [],
+    ): ChildProcess => {
+      const args = [
+        'agent',
+        '--name',
+        name,
+        '--allow-exec',
+        ...(process.getuid?.() === 0 ? ['--workload-user', 'root'] : []),
+        ...(options.level ? ['--containment', options.level] : []),
+        ...more,
+      ]
+      const env = {
+        DATABASE_URL: url ?? network.url,
+        MOORING_STATE_DIR: relative(cwd, state),
+        NODE_OPTIONS: `--import=${join(sources, 'block-on-signal.mjs')}`,
+        FAULTS_BLOCK: blockFile,
+      }
+      return launch(network.prefix, args, cwd, env, logFile)
+    }
     const host: Host = {
       name,
       folder: here,
-      state,
+      get state() {
+        return as.state
+      },
       network,
-      start() {
+      start(how = {}) {
         if (running()) return
-        const args = [
-          'agent',
-          '--name',
-          name,
-          '--allow-exec',
-          ...(process.getuid?.() === 0 ? ['--workload-user', 'root'] : []),
-          ...(options.level ? ['--containment', options.level] : []),
-        ]
-        const env = {
-          DATABASE_URL: network.url,
-          MOORING_STATE_DIR: state,
-          NODE_OPTIONS: `--import=${join(sources, 'block-on-signal.mjs')}`,
-          FAULTS_BLOCK: blockFile,
+        Object.assign(as, how)
+        child = launchAgent(as, join(here, 'agent.log'))
+      },
+      rival({ handOver, ...how }) {
+        const file = join(here, `rival-${++rivals}.log`)
+        const rival = launchAgent({ ...as, ...how }, file, handOver ? ['--handover'] : [])
+        const gone = new Promise<void>((resolve) => rival.once('exit', () => resolve()))
+        return {
+          log: () => (existsSync(file) ? readFileSync(file, 'utf8') : ''),
+          async end() {
+            rival.kill('SIGTERM')
+            await raceDeadline(RIVAL_GRACE_MS, gone, () => void rival.kill('SIGKILL'))
+            await gone
+          },
         }
-        child = launch(network.prefix, args, here, env, join(here, 'agent.log'))
       },
       agentPid: () => running()?.pid,
       wardenPid() {
         try {
           const { pid, start_ticks } = JSON.parse(
-            readFileSync(join(state, 'agents', name, 'warden.json'), 'utf8'),
+            readFileSync(join(as.state, 'agents', name, 'warden.json'), 'utf8'),
           ) as { pid: number; start_ticks?: number }
           const found = readProcess(pid)
           return found && (start_ticks === undefined || found.startTicks === start_ticks)

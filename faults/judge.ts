@@ -35,6 +35,8 @@ export interface Case {
   toMs: number
   /** Nodes that were reaped although nothing was done to them. */
   robbed: readonly string[]
+  /** Assignments to which nothing was done that may end them. */
+  unharmed?: readonly string[]
 }
 
 export interface Overlap {
@@ -59,6 +61,8 @@ export interface Verdict {
   /** Wanted, and not running at the end. */
   lost: readonly string[]
   robbed: readonly string[]
+  /** What ran at fromMs and was ended, although nothing was done that may end it. */
+  killed: readonly string[]
   /** Rows committed by a process that did not own the assignment any more. */
   lateWrites: readonly Written[]
   ok: boolean
@@ -69,7 +73,15 @@ export const SHORTEST_GAP_MS = 100
 /** A process that stamped so short a time before the end is alive at the end. */
 export const ALIVE_MS = 250
 
-export function judge({ lives, written, assignments, fromMs, toMs, robbed }: Case): Verdict {
+export function judge({
+  lives,
+  written,
+  assignments,
+  fromMs,
+  toMs,
+  robbed,
+  unharmed = [],
+}: Case): Verdict {
   const overlaps: Overlap[] = []
   const gaps: { assignment: string; ms: number }[] = []
   const epochsBack: { assignment: string; before: string; after: string }[] = []
@@ -84,6 +96,15 @@ export function judge({ lives, written, assignments, fromMs, toMs, robbed }: Cas
     if (!mine.some((life) => life.role === 'main' && life.lastMs >= toMs - ALIVE_MS))
       lost.push(assignment)
   }
+  const killed = unharmed.filter((assignment) =>
+    lives.some(
+      (life) =>
+        life.assignment === assignment &&
+        life.firstMs < fromMs &&
+        life.lastMs >= fromMs &&
+        life.lastMs < toMs - ALIVE_MS,
+    ),
+  )
   const lateWrites = late(written)
   return {
     overlaps,
@@ -92,8 +113,11 @@ export function judge({ lives, written, assignments, fromMs, toMs, robbed }: Cas
     lost,
     lateWrites,
     robbed: [...robbed],
+    killed,
     overlapMs: overlaps.reduce((most, { ms }) => Math.max(most, ms), 0),
-    ok: overlaps.length + epochsBack.length + lost.length + lateWrites.length + robbed.length === 0,
+    ok: [overlaps, epochsBack, lost, lateWrites, robbed, killed].every(
+      ({ length }) => length === 0,
+    ),
   }
 }
 

@@ -197,6 +197,7 @@ async function attempt(
       epochsBack: [],
       lost: [],
       robbed: [],
+      killed: [],
       lateWrites: [],
       ok: false,
     }

@@ -21,6 +21,7 @@ export function sentenceOf({
     verdict.lost.length > 0 && `${verdict.lost.length} lost`,
     verdict.epochsBack.length > 0 && `${verdict.epochsBack.length} epochs back`,
     verdict.robbed.length > 0 && `robbed: ${verdict.robbed.join(', ')}`,
+    verdict.killed.length > 0 && `${verdict.killed.length} ended without a right`,
     verdict.lateWrites.length > 0 && `${verdict.lateWrites.length} late writes`,
     settledMs === null && `not settled${missing === null ? '' : ` ${missing}`}`,
   ].filter(Boolean)
@@ -65,6 +66,7 @@ export function summary({ runs, controls, skipped }: Report): string {
         `overlaps, ${sum(({ verdict }) => verdict.lost.length)} lost, ` +
         `${sum(({ verdict }) => verdict.epochsBack.length)} epochs back, ` +
         `${sum(({ verdict }) => verdict.robbed.length)} robbed, ` +
+        `${sum(({ verdict }) => verdict.killed.length)} ended without a right, ` +
         `${sum(({ verdict }) => verdict.lateWrites.length)} late writes, ` +
         `${valid.filter(({ settledMs }) => settledMs === null).length} not settled; ` +
         `settled after ${ms(median(settled))} (most ${ms(Math.max(0, ...settled))})`,
@@ -131,6 +133,7 @@ function why(wrong: readonly RunResult[]): string {
         verdict.lost.length > 0 ? 'lost' : [],
         verdict.epochsBack.length > 0 ? 'epoch back' : [],
         verdict.robbed.length > 0 ? 'robbed' : [],
+        verdict.killed.length > 0 ? 'ended without a right' : [],
         verdict.lateWrites.length > 0 ? 'late write' : [],
         settledMs === null ? 'not settled' : [],
       ].flat(),

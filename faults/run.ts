@@ -187,11 +187,17 @@ export async function runPlan(
         fromMs,
         toMs,
         robbed: await robbedOf(fleet, touched),
+        // what lost its lease on a slow machine was ended by right
+        unharmed:
+          faults.every(({ harmless }) => harmless === true) &&
+          fleet.hosts.every((host) => !host.log().includes('lease_ending'))
+            ? fleet.assignments()
+            : [],
       })
       const slept = Math.abs(suspendedMs() - sleptBefore)
       const ok = verdict.ok && settledMs !== null
       const concerned = faults.some(
-        (fault) => fault.at === 'server' || fault.at === 'session' || fault.at === 'worker',
+        ({ at, harmless }) => harmless === true || ['server', 'session', 'worker'].includes(at),
       )
         ? fleet.assignments()
         : placedBefore.filter(({ node }) => touched.has(node ?? '')).map(({ id }) => id)
@@ -251,7 +257,8 @@ async function play(
   touched: Set<string>,
 ) {
   const host = fleet.hosts[step.host]!
-  if (fault.at === 'host' || fault.at === 'network') touched.add(host.name)
+  if ((fault.at === 'host' || fault.at === 'network') && fault.harmless !== true)
+    touched.add(host.name)
   await pause(step.atMs)
   const said = {
     fault: fault.name,

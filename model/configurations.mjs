@@ -65,13 +65,6 @@ export const CONFIGURATIONS = [
   { name: 'promotion-hold-of-reap-only', expected: DOUBLE, set: { OUTAGE: 2, HOLD: 1 } },
   { name: 'promotion-lease-of-node', expected: DOUBLE, set: { OUTAGE: 2, NODE_LEASE: 1 } },
   { name: 'promotion-restart-after-lease', expected: DOUBLE, set: { OUTAGE: 2, RAN: 3 } },
-  { name: 'move-promotion', expected: SAFE, slow: true, set: { MOVE: 1, OUTAGE: 2 } },
-  {
-    name: 'move-promotion-restart-after-report',
-    expected: DOUBLE,
-    slow: true,
-    set: { MOVE: 1, OUTAGE: 2, RAN: 2 },
-  },
 
   // the server of before the promotion goes on answering, and each request reaches either one
   { name: 'deposed-synchronous', expected: SAFE, set: { OUTAGE: 1, DEPOSED: 1 } },

@@ -457,6 +457,8 @@ proctype Database() {
   :: atomic { copied && !out ->
        depose(); out = true; owner = copy_owner; epoch = copy_epoch; stop = copy_stop;
        copy_owner = NONE; copy_epoch = 0; copy_stop = false;
+       /* a request to the lost server arrives nowhere; the agent may report once more */
+       report[0] = 0; report[1] = 0;
        age[0] = OLD; age[1] = OLD; hold = (HOLD -> STALE + 1 : 0) }
 #elif OUTAGE == 1
   :: atomic { !out ->

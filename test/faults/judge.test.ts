@@ -134,6 +134,26 @@ t.test('a node that was robbed is an offence', async (t) => {
   t.match(judge(aCase([life(0, 1_000)], { robbed: ['host-b'] })), { ok: false, robbed: ['host-b'] })
 })
 
+t.test('what nothing had a right to end is an offence when it ends', async (t) => {
+  const unharmed = { unharmed: ['1'], fromMs: 100 }
+  const again = { copy: 'another', pid: 101 }
+  t.match(judge(aCase([life(0, 1_000)], unharmed)), { ok: true, killed: [] })
+  t.match(judge(aCase([life(0, 400), life(410, 1_000, again)], unharmed)), {
+    ok: false,
+    killed: ['1'],
+  })
+  t.match(
+    judge(aCase([life(0, 90), life(95, 1_000, again)], unharmed)),
+    { ok: true, killed: [] },
+    'what had ended before is none',
+  )
+  t.match(
+    judge(aCase([life(0, 400), life(410, 1_000, again)], { fromMs: 100 })),
+    { ok: true, killed: [] },
+    'where something gave a right, ending is none',
+  )
+})
+
 t.test('a file of stamps is read up to the last complete line', async (t) => {
   t.match(
     lifeOf('10.5 start 7 3 host-a 99 99-10 main\n25.5 alive 7 3 host-a 99 99-10 main\n40.5 al'),
