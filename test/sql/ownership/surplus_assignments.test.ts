@@ -1,6 +1,7 @@
 // Which replicas go when a deployment is scaled down, and which ordinals come after that.
 import t from 'tap'
 import type { TransactionSql } from 'postgres'
+import { randomOf } from '../../../faults/plan.js'
 import { testDatabase } from '../../helpers/postgres.js'
 import { age, assignments, deployment, node, report } from '../../helpers/factories.js'
 import type { AssignmentRow, TestNode } from '../../helpers/factories.js'
@@ -158,23 +159,14 @@ story('a surplus row that is freed by hand ends in the next round', async (t, sq
   )
 })
 
-/** xorshift: the same fleets in every run. */
-function randomOf(seed: number): (n: number) => number {
-  let x = seed * 2654435761
-  return (n) => {
-    x ^= x << 13
-    x ^= x >>> 17
-    x ^= x << 5
-    return (x >>> 0) % n
-  }
-}
 for (const seed of [1, 2, 3, 4, 5, 6, 7, 8])
   story(`at random, what stays is no worse than what goes (${seed})`, async (t, sql) => {
     const random = randomOf(seed)
+    const below = (n: number): number => Math.floor(random() * n)
     const hosts: TestNode[] = []
     for (let n = 0; n < 4; n++) hosts.push(await node(sql, { name: `host-${n}` }))
     const ids: string[] = []
-    for (let n = 0; n < 12; n++) ids.push(await deployment(sql, { replicas: 2 + random(7) }))
+    for (let n = 0; n < 12; n++) ids.push(await deployment(sql, { replicas: 2 + below(7) }))
     await claim(sql)
     const grade = new Map<string, number>()
     for (const row of await assignments(sql)) {
@@ -187,7 +179,7 @@ for (const seed of [1, 2, 3, 4, 5, 6, 7, 8])
           ['backoff', 3],
           ['failed', 3],
         ] as const
-      )[random(5)]!
+      )[below(5)]!
       await report(sql, host, row, state, state === 'running' ? { pid: 1 } : {})
       grade.set(row.id, worth)
     }
@@ -196,7 +188,7 @@ for (const seed of [1, 2, 3, 4, 5, 6, 7, 8])
       const before = await rows(sql, id)
       const worth = (row: AssignmentRow) =>
         Math.max(grade.get(row.id)!, row.node === 'host-3' ? 2 : 0)
-      const left = random(before.length)
+      const left = below(before.length)
       await scale(sql, id, left)
       const after = await rows(sql, id)
       const stays = after.filter((row) => row.wanted === 'run')
